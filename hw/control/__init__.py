@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control: descriptors, semaphores, registers, errors and the interrupt."""

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control unit: program, order of the units, run, counters."""
+
+from amaranth import *
+from amaranth.hdl import ResetInserter
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.control.counters import Counters
+from hw.control.dispatcher import Dispatcher
+from hw.control.fetcher import FETCHED, Fetcher
+from hw.control.gate import Gate
+from hw.control.register_bank import bank_members
+from hw.control.run_control import RunControl
+from hw.control.semaphores import Semaphores
+from hw.descriptor import CONV, DESCRIPTOR_BYTES
+from hw.dma.payloads import BURST, INDEX_BITS, REPORT, TRANSFER, read_beat
+from hw.dma.queue import Queue
+from hw.payloads import descriptor_layout
+from hw.regmap import ErrorCode
+
+__all__ = ["Control"]
+
+_QUEUE = 4
+"""Descriptors that wait for each unit."""
+
+_COMPUTING = 8
+"""Descriptors inside the compute unit, at most."""
+
+
+class Control(wiring.Component):
+    """Runs programs: hands descriptors to the three units when their semaphores allow.
+
+    END takes effect when its semaphores allow it and every earlier descriptor has ended.
+
+    Parameters: ``preset``.
+
+    Members
+    -------
+    One port for each field of hw.regmap, the counterpart of the register bank's, and:
+    o_burst, i_data : the memory port for the program.
+    o_load, o_store, o_compute : Out
+        Descriptors that may start.
+    done_valid, done_post, compute_*, count_*, stall_cause : In
+        From the compute unit.
+    load_post, store_post, load_idle, store_idle : In
+        From LOAD and STORE.
+    report : In
+        Errors of LOAD, STORE, read port, write port.
+    read_beat, write_beat, drained : In
+        Beats of this cycle; no memory transaction under way.
+    reset_units, stop : Out
+        Reset of everything but registers and control; no new memory transactions.
+    irq : Out
+    """
+
+    def __init__(self, preset):
+        self.preset = preset
+        transfers = stream.Signature(TRANSFER)
+        super().__init__({name: member.flip() for name, member in bank_members().items()} | {
+            "o_burst": Out(stream.Signature(BURST)),
+            "i_data": In(stream.Signature(read_beat(preset.axi_bits))),
+            "o_load": Out(transfers), "o_store": Out(transfers),
+            "o_compute": Out(stream.Signature(8 * DESCRIPTOR_BYTES)),
+            "done_valid": In(1), "done_post": In(16), "compute_error": In(4),
+            "compute_error_layer": In(16), "compute_idle": In(1),
+            "count_additions": In(16), "count_skipped": In(8), "stall_cause": In(8),
+            "load_post": In(16), "store_post": In(16), "load_idle": In(1), "store_idle": In(1),
+            "report": In(REPORT).array(4), "read_beat": In(1), "write_beat": In(1),
+            "drained": In(1), "reset_units": Out(1), "stop": Out(1), "irq": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.run = run = RunControl(7)
+        m.submodules.counters = counters = Counters(self.preset.beat_bytes)
+        for part in (run, counters):
+            for name in part.signature.members:
+                if hasattr(self, name) and name != "report":
+                    ours, theirs = getattr(self, name), getattr(part, name)
+                    inward = part.signature.members[name].flow is In
+                    m.d.comb += theirs.eq(ours) if inward else ours.eq(theirs)
+        m.d.comb += [counters.clear.eq(run.begin), counters.busy.eq(run.status_busy)]
+
+        def unit(name, component):
+            m.submodules[name] = ResetInserter(run.reset_units)(component)
+            return component
+
+        # program
+        fetcher = unit("fetcher", Fetcher(self.preset.axi_bits))
+        dispatcher = unit("dispatcher", Dispatcher(self.preset.axi_bits))
+        connect(m, fetcher.o_burst, flipped(self.o_burst))
+        connect(m, flipped(self.i_data), fetcher.i_data)
+        connect(m, fetcher.o, dispatcher.i)
+        m.d.comb += [fetcher.start.eq(run.begin), fetcher.address.eq(self.program_address),
+                     fetcher.count.eq(self.program_count),
+                     dispatcher.exhausted.eq(fetcher.exhausted),
+                     run.next_index.eq(fetcher.o.payload.index)]
+
+        # a queue and a gate for each unit
+        semaphores = unit("semaphores", Semaphores())
+        gates = []
+        for number, (name, source, shape) in enumerate((
+                ("compute", dispatcher.o_compute, FETCHED), ("load", dispatcher.o_load, TRANSFER),
+                ("store", dispatcher.o_store, TRANSFER), ("end", dispatcher.o_end, 16))):
+            queue = unit(f"{name}_queue", Queue(shape, _QUEUE if name != "end" else 2))
+            gate = unit(f"{name}_gate", Gate(shape))
+            connect(m, source, queue.i)
+            connect(m, queue.o, gate.i)
+            m.d.comb += [semaphores.request[number].eq(gate.request),
+                         gate.grant.eq(semaphores.grant[number])]
+            gates.append(gate)
+        compute, load, store, end = gates
+        head = descriptor_layout(CONV)(compute.i.payload.data)
+        waits = (head["wait"], load.i.payload["wait"], store.i.payload["wait"], end.i.payload)
+        posts = (Mux(self.done_valid, self.done_post, 0), self.load_post, self.store_post)
+        m.d.comb += [semaphores.wait[number].eq(wait) for number, wait in enumerate(waits)]
+        m.d.comb += [semaphores.post[number].eq(post) for number, post in enumerate(posts)]
+        m.d.comb += semaphores.stop.eq(run.stop)
+        connect(m, load.o, flipped(self.o_load))
+        connect(m, store.o, flipped(self.o_store))
+
+        # the compute unit's descriptors, remembered until they end
+        computing = unit("computing", Queue(INDEX_BITS, _COMPUTING))
+        m.d.comb += [
+            self.o_compute.payload.eq(compute.o.payload.data),
+            self.o_compute.valid.eq(compute.o.valid & computing.i.ready),
+            compute.o.ready.eq(self.o_compute.ready & computing.i.ready),
+            computing.i.payload.eq(compute.o.payload.index),
+            computing.i.valid.eq(compute.o.valid & self.o_compute.ready),
+            computing.o.ready.eq(self.done_valid), run.layer.eq(self.layer),
+        ]
+        with m.If(self.o_compute.valid & self.o_compute.ready):
+            m.d.sync += self.layer.eq(head.layer)
+
+        # end of the program
+        quiet = Cat(self.load_idle, self.store_idle, self.compute_idle, ~computing.o.valid,
+                    *(~gate.i.valid for gate in gates[:3])).all()
+        m.d.comb += [end.o.ready.eq(quiet), run.ended.eq(end.o.valid & quiet)]
+
+        # errors and progress
+        failed_compute = Signal(REPORT)
+        overflow = Signal(REPORT)
+        m.d.sync += [failed_compute.code.eq(0), overflow.code.eq(0)]
+        with m.If(self.compute_error != 0):
+            m.d.sync += [
+                failed_compute.code.eq(self.compute_error + (ErrorCode.RESIDUAL_OVERFLOW - 1)),
+                failed_compute.index.eq(computing.o.payload),
+                failed_compute.layer.eq(self.compute_error_layer)]
+        with m.If(semaphores.overflow):
+            m.d.sync += [overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
+                         overflow.index.eq(fetcher.o.payload.index), overflow.layer.eq(self.layer)]
+        reports = (*self.report, fetcher.error, dispatcher.error)
+        merged = Signal(REPORT)
+        m.d.comb += merged.eq(Mux(overflow.code != 0, overflow.as_value(),
+                                  failed_compute.as_value()))
+        for number, report in enumerate((*reports, merged)):
+            m.d.comb += run.report[number].eq(report)
+        m.d.comb += run.progress.eq(Cat(
+            self.read_beat, self.write_beat, self.count_additions.any(), self.count_skipped.any(),
+            self.done_valid, semaphores.grant.any()).any())
+        return m

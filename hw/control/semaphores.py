@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The semaphores that order the units."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Semaphores"]
+
+_WIDTH = 8
+
+
+class Semaphores(wiring.Component):
+    """Counters that descriptors wait for and raise.
+
+    A request is granted when each semaphore of its mask is above 0; each is then lowered by 1.
+    One grant in two cycles, the lowest numbered client first. A post raises each semaphore of
+    its mask by 1 in the next cycle; posts of several clients add up. Raising one beyond 255 is
+    an overflow. Reset sets all to 0.
+
+    Parameters: ``count`` of semaphores, ``waiters``, ``posters``.
+
+    Members: ``request``, ``wait`` mask of each waiter, held until the ``grant``, a strobe;
+    ``post`` mask of each poster (0: none); ``stop`` no grants; ``overflow`` sticky.
+    """
+
+    def __init__(self, count=16, waiters=4, posters=3):
+        self.count = count
+        self.waiters = waiters
+        self.posters = posters
+        super().__init__({
+            "request": In(waiters), "wait": In(count).array(waiters), "grant": Out(waiters),
+            "post": In(count).array(posters), "stop": In(1), "overflow": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        value = [Signal(_WIDTH, name=f"value_{index}") for index in range(self.count)]
+        above = Cat(number.any() for number in value)
+        satisfied = Cat(self.request[waiter] & ~(self.wait[waiter] & ~above).any()
+                        for waiter in range(self.waiters))
+        m.d.sync += self.grant.eq(0)
+        with m.If(~self.stop & (self.grant == 0)):
+            m.d.sync += self.grant.eq(satisfied & (-satisfied)[:self.waiters])
+
+        lowered = Signal(self.count)
+        for waiter in range(self.waiters):
+            with m.If(self.grant[waiter]):
+                m.d.comb += lowered.eq(self.wait[waiter])
+        post = [Signal(self.count, name=f"post_{index}") for index in range(self.posters)]
+        m.d.sync += [post[poster].eq(self.post[poster]) for poster in range(self.posters)]
+        for index, number in enumerate(value):
+            total = Signal(_WIDTH + 2, name=f"total_{index}")
+            raised = sum(mask[index] for mask in post)
+            m.d.comb += total.eq(number + raised - lowered[index])
+            m.d.sync += number.eq(total)
+            with m.If(total[_WIDTH:].any()):
+                m.d.sync += self.overflow.eq(1)
+        return m

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""On-chip spike maps with one wide, unaligned read port."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.presets import WORD_BITS, Preset
+
+__all__ = ["MapBuffer"]
+
+
+class MapBuffer(wiring.Component):
+    """Words of spikes, ``map_banks`` of them from any word address in each cycle.
+
+    Word ``a`` lies in bank ``a % map_banks``, row ``a // map_banks``. A read returns words
+    ``address .. address + map_banks - 1`` (modulo the buffer), lowest first.
+
+    **Latency** 3 cycles from ``read_enable`` to ``read_data``; **throughput** one read and one
+    beat written a cycle. A read in the cycle of a write to the same row returns the old row.
+
+    Members
+    -------
+    write_enable, write_beat, write_data : In
+        Writes beat ``write_beat`` (``axi_bits`` bits, words ``beat_words * beat ...``).
+    read_enable, read_address : In
+        Word address of the first word.
+    read_data : Out
+        ``map_banks`` words.
+    """
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        words = exact_log2(preset.map_words)
+        super().__init__({
+            "write_enable": In(1),
+            "write_beat": In(words - exact_log2(preset.beat_words)),
+            "write_data": In(preset.axi_bits),
+            "read_enable": In(1),
+            "read_address": In(words),
+            "read_data": Out(data.ArrayLayout(WORD_BITS, preset.map_banks)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        preset = self._preset
+        banks, beat_words = preset.map_banks, preset.beat_words
+        bank_bits = exact_log2(banks)
+        beats_per_row = banks // beat_words
+        part = self.write_beat[:exact_log2(beats_per_row)]
+        row = self.read_address[bank_bits:]
+        offset = Signal(bank_bits)
+        offset_s1 = Signal(bank_bits)
+        raw = Signal(data.ArrayLayout(WORD_BITS, banks))
+        m.d.comb += offset.eq(self.read_address[:bank_bits])
+        offset_s0 = Signal(bank_bits)
+        m.d.sync += [offset_s0.eq(offset), offset_s1.eq(offset_s0)]
+        for bank in range(banks):
+            memory = Memory(shape=unsigned(WORD_BITS), depth=preset.map_rows, init=[])
+            m.submodules[f"bank_{bank}"] = memory
+            write, read = memory.write_port(), memory.read_port()
+            word = bank % beat_words
+            m.d.comb += [
+                write.addr.eq(self.write_beat[exact_log2(beats_per_row):]),
+                write.data.eq(self.write_data.word_select(word, WORD_BITS)),
+                write.en.eq(self.write_enable & (part == bank // beat_words)),
+                read.addr.eq(row + (offset > bank)),
+                read.en.eq(self.read_enable),
+            ]
+            m.d.sync += raw[bank].eq(read.data)
+        rotated = Signal(WORD_BITS * banks)
+        m.d.comb += rotated.eq(raw.as_value().rotate_right(0))
+        for bit in range(bank_bits):
+            previous, rotated = rotated, Signal(WORD_BITS * banks, name=f"rotated_{bit}")
+            shifted = previous.rotate_right(WORD_BITS << bit)
+            m.d.comb += rotated.eq(Mux(offset_s1[bit], shifted, previous))
+        m.d.sync += self.read_data.eq(rotated)
+        return m

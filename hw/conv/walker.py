@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walks the output pixels of a CONV and makes one job of each."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.descriptor import CONV, DESCRIPTOR_WORDS
+from hw.payloads import JobLayout, descriptor_layout
+from hw.presets import Preset
+
+__all__ = ["PixelWalker"]
+
+
+class PixelWalker(wiring.Component):
+    """Emits jobs in the order image, row, column (fastest).
+
+    All addresses grow by additions; the window is clipped to the valid words of a row here, to the
+    valid rows by the reader.
+
+    **Throughput** one job a cycle; **latency** 3 cycles from ``start``.
+
+    Members
+    -------
+    start : In
+        Begins the walk of ``descriptor``, which holds until ``busy`` falls.
+    busy : Out
+        Jobs are still to come.
+    context : In
+        Copied into the tags.
+    o : jobs
+    """
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        super().__init__({
+            "start": In(1),
+            "descriptor": In(32 * DESCRIPTOR_WORDS),
+            "context": In(1),
+            "busy": Out(1),
+            "o": Out(stream.Signature(JobLayout(preset))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        d = Signal(descriptor_layout(CONV))
+        m.d.comb += d.as_value().eq(self.descriptor)
+        job = Signal(JobLayout(self._preset))
+        words = exact_log2(self._preset.map_words)
+
+        active = Signal()
+        column, row, image = Signal(16), Signal(16), Signal(16)
+        last_column, last_row, last_image = Signal(), Signal(), Signal()
+        m.d.comb += [last_column.eq(column == d.columns - 1), last_row.eq(row == d.rows - 1),
+                     last_image.eq(image == d.images - 1)]
+        x = Signal(signed(words + 2))
+        y = Signal(signed(words + 2))
+        plane_base = Signal(words)
+        psum = Signal.like(job.tag.psum)
+        residual = Signal.like(job.tag.residual)
+        value = Signal.like(job.tag.value)
+        word = Signal.like(job.tag.word)
+        row_word, image_word = Signal.like(word), Signal.like(word)
+
+        move = Signal()
+        m.d.comb += move.eq(~self.o.valid | self.o.ready)
+        with m.If(self.start):
+            m.d.sync += [
+                active.eq(1), column.eq(0), row.eq(0), image.eq(0),
+                x.eq(d.x_start), y.eq(d.y_start), plane_base.eq(d.map_base),
+                psum.eq(d.psum_base), residual.eq(d.residual_base), value.eq(d.value_base),
+                word.eq(d.word_base), row_word.eq(d.word_base), image_word.eq(d.word_base),
+            ]
+        with m.Elif(active & move):
+            m.d.sync += [
+                column.eq(column + 1), x.eq(x + d.x_step), word.eq(word + d.word_column_step),
+                psum.eq(psum + d.psum_pixel_step),
+                residual.eq(residual + d.residual_pixel_step),
+                value.eq(value + d.value_pixel_step),
+            ]
+            with m.If(last_column):
+                m.d.sync += [
+                    column.eq(0), x.eq(d.x_start), row.eq(row + 1), y.eq(y + d.y_step),
+                    word.eq(row_word + d.word_row_step), row_word.eq(row_word + d.word_row_step),
+                ]
+                with m.If(last_row):
+                    m.d.sync += [
+                        row.eq(0), y.eq(d.y_start), image.eq(image + 1),
+                        plane_base.eq(plane_base + d.map_image_step),
+                        word.eq(image_word + d.word_image_step),
+                        row_word.eq(image_word + d.word_image_step),
+                        image_word.eq(image_word + d.word_image_step),
+                        active.eq(~last_image),
+                    ]
+
+        low, high = Signal(signed(words + 2)), Signal(signed(words + 2))
+        room = Signal(signed(words + 3))
+        m.d.comb += room.eq(d.row_words - x)
+        with m.If(x < 0):
+            m.d.comb += low.eq(-x)
+        with m.If(room < d.string_words):
+            m.d.comb += high.eq(Mux(room < 0, 0, room))
+        with m.Else():
+            m.d.comb += high.eq(d.string_words)
+
+        with m.If(move):
+            m.d.sync += [
+                self.o.valid.eq(active),
+                job.origin.eq(plane_base + x), job.low.eq(low), job.high.eq(high), job.y.eq(y),
+                job.weight.eq(d.weight_base), job.step.eq(0), job.plane.eq(0),
+                job.tag.context.eq(self.context), job.tag.first.eq(1),
+                job.tag.psum.eq(psum), job.tag.residual.eq(residual),
+                job.tag.word.eq(word), job.tag.value.eq(value),
+            ]
+        m.d.comb += [self.o.payload.eq(job), self.busy.eq(active | self.o.valid)]
+        return m

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The read half of the AXI4 master, shared by descriptor fetch and LOAD."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.dma.axi import axi4_read
+from hw.dma.payloads import BURST, REPORT, read_beat
+from hw.dma.queue import Queue
+from hw.dma.region_check import RegionCheck
+from hw.dma.skid import Skid
+from hw.regmap import ErrorCode
+
+__all__ = ["ReadPort"]
+
+
+class ReadPort(wiring.Component):
+    """Issues read bursts of two clients and hands each its beats, in order.
+
+    Fetch goes before load. Up to ``outstanding`` bursts are under way; one beat per cycle. A
+    burst outside ``base .. limit - 1`` isn't issued but reported, and nothing is issued after
+    it or while ``stop`` is high; bursts under way still end. Beats keep their order; a beat with
+    an AXI error response is marked.
+
+    Parameters: ``axi_bits``; ``outstanding`` bursts (a power of two).
+
+    Members: ``i_fetch``, ``i_load`` bursts; ``o_fetch``, ``o_load`` beats; ``axi``; ``base``,
+    ``limit`` in bytes; ``stop``; ``error`` a report for one cycle; ``beat`` strobe for each beat
+    read; ``idle`` no transaction under way.
+    """
+
+    def __init__(self, axi_bits, outstanding=32):
+        self.axi_bits = axi_bits
+        self.outstanding = outstanding
+        bursts, beats = stream.Signature(BURST), stream.Signature(read_beat(axi_bits))
+        super().__init__({
+            "i_fetch": In(bursts), "i_load": In(bursts), "o_fetch": Out(beats),
+            "o_load": Out(beats), "axi": Out(axi4_read(axi_bits)),
+            "base": In(32), "limit": In(32), "stop": In(1), "error": Out(REPORT),
+            "beat": Out(1), "idle": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.check = check = RegionCheck(self.axi_bits, ErrorCode.READ_REGION)
+        m.submodules.owners = owners = Queue(1, self.outstanding)
+        shape = read_beat(self.axi_bits)
+        m.submodules.skid = skid = Skid(shape)
+        m.submodules.last_skid = last_skid = Skid(1)
+        axi = self.axi
+
+        # the check's burst carries its owner in ``last``, which reads don't need
+        fetch = self.i_fetch.valid
+        m.d.comb += [
+            check.base.eq(self.base), check.limit.eq(self.limit), check.stop.eq(self.stop),
+            self.error.eq(check.error),
+            check.i.valid.eq(self.i_fetch.valid | self.i_load.valid),
+            check.i.payload.eq(Mux(fetch, self.i_fetch.payload.as_value(),
+                                   self.i_load.payload.as_value())),
+            check.i.payload.last.eq(fetch),
+            self.i_fetch.ready.eq(check.i.ready),
+            self.i_load.ready.eq(check.i.ready & ~fetch),
+        ]
+
+        # read address
+        free = (~axi.arvalid | axi.arready) & owners.i.ready
+        m.d.comb += [
+            check.o.ready.eq(free), owners.i.valid.eq(check.o.valid & check.o.ready),
+            owners.i.payload.eq(check.o.payload.last),
+            axi.arsize.eq(exact_log2(self.axi_bits // 8)), axi.arburst.eq(1), axi.arcache.eq(3),
+        ]
+        with m.If(free):
+            m.d.sync += [axi.arvalid.eq(check.o.valid),
+                         axi.araddr.eq(check.o.payload.address),
+                         axi.arlen.eq(check.o.payload.beats - 1)]
+        with m.Elif(axi.arready):
+            m.d.sync += axi.arvalid.eq(0)
+
+        # read data
+        to_fetch = owners.o.payload
+        beat = skid.o.valid & skid.o.ready
+        m.d.comb += [
+            axi.rready.eq(skid.i.ready), skid.i.valid.eq(axi.rvalid),
+            skid.i.payload.data.eq(axi.rdata), skid.i.payload.error.eq(axi.rresp[1]),
+            last_skid.i.valid.eq(axi.rvalid), last_skid.i.payload.eq(axi.rlast),
+            self.o_fetch.payload.eq(skid.o.payload), self.o_load.payload.eq(skid.o.payload),
+            self.o_fetch.valid.eq(skid.o.valid & to_fetch),
+            self.o_load.valid.eq(skid.o.valid & ~to_fetch),
+            skid.o.ready.eq(Mux(to_fetch, self.o_fetch.ready, self.o_load.ready)),
+            last_skid.o.ready.eq(skid.o.ready),
+            owners.o.ready.eq(beat & last_skid.o.payload),
+            self.beat.eq(beat),
+            self.idle.eq(~axi.arvalid & ~owners.o.valid & ~check.o.valid),
+        ]
+        return m

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two nested loops over the starts of runs."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.dma.payloads import nest, run
+
+__all__ = ["RunWalker"]
+
+
+class RunWalker(wiring.Component):
+    """Lists the runs of a transfer.
+
+    For ``j2`` in 0 .. count_2 - 1, for ``j1`` in 0 .. count_1 - 1:
+    ``start + j2 * step_2 + j1 * step_1``, modulo 2^width, by additions alone.
+
+    Latency one cycle, one run per cycle, also from one transfer to the next. Counts are at
+    least 1.
+
+    Parameters: ``width`` of an address.
+
+    Members: ``i`` transfers (``payloads.nest``), ``o`` runs (``payloads.run``), ``last`` on the
+    last one of each transfer.
+    """
+
+    def __init__(self, width):
+        self.width = width
+        super().__init__({"i": In(stream.Signature(nest(width))),
+                          "o": Out(stream.Signature(run(width)))})
+
+    def elaborate(self, platform):
+        m = Module()
+        job = Signal(nest(self.width))
+        row_next = Signal(self.width)
+        repeat_next = Signal(self.width)
+        row_left = Signal(16)
+        repeat_left = Signal(16)
+        valid = Signal()
+        i, o = self.i.payload, self.o.payload
+        m.d.comb += [
+            self.o.valid.eq(valid),
+            o.start.eq(job.start), o.length.eq(job.length),
+            o.index.eq(job.index), o.layer.eq(job.layer),
+            o.last.eq((row_left == 0) & (repeat_left == 0)),
+            self.i.ready.eq(~valid | (self.o.ready & o.last)),
+        ]
+        with m.If(self.o.ready):
+            with m.If(row_left != 0):
+                m.d.sync += [job.start.eq(row_next), row_next.eq(row_next + job.step_1),
+                             row_left.eq(row_left - 1)]
+            with m.Else():
+                m.d.sync += [
+                    job.start.eq(repeat_next), row_next.eq(repeat_next + job.step_1),
+                    repeat_next.eq(repeat_next + job.step_2),
+                    row_left.eq(job.count_1 - 1), repeat_left.eq(repeat_left - 1)]
+        with m.If(self.i.ready):
+            m.d.sync += [
+                valid.eq(self.i.valid), job.eq(i),
+                row_next.eq(i.start + i.step_1), repeat_next.eq(i.start + i.step_2),
+                row_left.eq(i.count_1 - 1), repeat_left.eq(i.count_2 - 1)]
+        return m

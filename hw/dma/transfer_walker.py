@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transfers to bursts on the memory side and beats on the buffer side."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.dma.beats import Beats
+from hw.dma.bursts import Bursts
+from hw.dma.payloads import (
+    BEAT,
+    BEAT_BITS,
+    BURST,
+    INDEX_BITS,
+    LAYER_BITS,
+    TRANSFER,
+    nest,
+)
+from hw.dma.queue import Queue
+from hw.dma.run_walker import RunWalker
+
+__all__ = ["OWNER", "TransferWalker"]
+
+OWNER = data.StructLayout({"post": 16, "index": INDEX_BITS, "layer": LAYER_BITS, "target": 2})
+"""What is needed of a transfer until its end."""
+
+_NEST = ("length", "count_1", "count_2", "index", "layer")
+
+
+class TransferWalker(wiring.Component):
+    """Lists the bursts of transfers in memory and, independently, their beats in the buffer.
+
+    The memory side may be up to four transfers ahead of the buffer side. One burst and one beat
+    per cycle, also from transfer to transfer.
+
+    Parameters: ``axi_bits``.
+
+    Members: ``i`` transfers; ``o_burst``; ``o_beat``; ``o_owner`` the transfers taken, in order;
+    its transfer tells that one has ended; ``idle`` all have ended.
+    """
+
+    def __init__(self, axi_bits):
+        self.axi_bits = axi_bits
+        super().__init__({
+            "i": In(stream.Signature(TRANSFER)), "o_burst": Out(stream.Signature(BURST)),
+            "o_beat": Out(stream.Signature(BEAT)), "o_owner": Out(stream.Signature(OWNER)),
+            "idle": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.memory_runs = memory_runs = RunWalker(32)
+        m.submodules.bursts = bursts = Bursts(self.axi_bits)
+        m.submodules.buffer_jobs = buffer_jobs = Queue(nest(BEAT_BITS), 4)
+        m.submodules.buffer_runs = buffer_runs = RunWalker(BEAT_BITS)
+        m.submodules.beats = beats = Beats()
+        m.submodules.owners = owners = Queue(OWNER, 8)
+        connect(m, memory_runs.o, bursts.i)
+        connect(m, bursts.o, flipped(self.o_burst))
+        connect(m, buffer_jobs.o, buffer_runs.i)
+        connect(m, buffer_runs.o, beats.i)
+        connect(m, beats.o, flipped(self.o_beat))
+        connect(m, owners.o, flipped(self.o_owner))
+
+        # one transfer goes to all three at once
+        takers = (memory_runs.i, buffer_jobs.i, owners.i)
+        i = self.i.payload
+        m.d.comb += self.i.ready.eq(Cat(taker.ready for taker in takers).all())
+        for taker in takers:
+            others = Cat(other.ready for other in takers if other is not taker)
+            m.d.comb += taker.valid.eq(self.i.valid & others.all())
+        for name in _NEST:
+            m.d.comb += [memory_runs.i.payload[name].eq(i[name]),
+                         buffer_jobs.i.payload[name].eq(i[name])]
+        for name in ("post", "index", "layer", "target"):
+            m.d.comb += owners.i.payload[name].eq(i[name])
+        m.d.comb += [
+            memory_runs.i.payload.start.eq(i.address), buffer_jobs.i.payload.start.eq(i.buffer),
+            memory_runs.i.payload.step_1.eq(i.step_1), memory_runs.i.payload.step_2.eq(i.step_2),
+            buffer_jobs.i.payload.step_1.eq(i.buffer_step_1),
+            buffer_jobs.i.payload.step_2.eq(i.buffer_step_2),
+            self.idle.eq(~owners.o.valid),
+        ]
+        return m

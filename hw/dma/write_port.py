@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The write half of the AXI4 master."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.dma.axi import axi4_write
+from hw.dma.payloads import BURST, MAX_BURST, REPORT
+from hw.dma.queue import Queue
+from hw.dma.region_check import RegionCheck
+from hw.regmap import ErrorCode
+
+__all__ = ["WritePort"]
+
+
+class WritePort(wiring.Component):
+    """Writes bursts to memory.
+
+    Up to ``outstanding`` bursts are under way; one beat per cycle; data isn't offered before
+    its address. A burst outside ``base .. limit - 1`` isn't issued but reported, and nothing is
+    issued after it or while ``stop`` is high; bursts under way still end, with data from
+    ``i_data``.
+
+    Parameters: ``axi_bits``; ``outstanding`` bursts (a power of two).
+
+    Members: ``i_burst``; ``i_data`` their beats in order; ``axi``; ``base``, ``limit`` in bytes;
+    ``stop``; ``done`` strobe when the last burst of a transfer was answered; ``failed`` strobe
+    for an error answer; ``error`` a report for one cycle; ``beat`` strobe for each beat written;
+    ``idle`` no transaction under way.
+    """
+
+    def __init__(self, axi_bits, outstanding=16):
+        self.axi_bits = axi_bits
+        self.outstanding = outstanding
+        super().__init__({
+            "i_burst": In(stream.Signature(BURST)), "i_data": In(stream.Signature(axi_bits)),
+            "axi": Out(axi4_write(axi_bits)), "base": In(32), "limit": In(32), "stop": In(1),
+            "done": Out(1), "failed": Out(1), "error": Out(REPORT), "beat": Out(1),
+            "idle": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.check = check = RegionCheck(self.axi_bits, ErrorCode.WRITE_REGION)
+        m.submodules.lengths = lengths = Queue(range(MAX_BURST), self.outstanding)
+        m.submodules.answers = answers = Queue(1, self.outstanding)
+        axi = self.axi
+        burst = check.o.payload
+        wiring.connect(m, wiring.flipped(self.i_burst), check.i)
+        m.d.comb += [
+            check.base.eq(self.base), check.limit.eq(self.limit), check.stop.eq(self.stop),
+            self.error.eq(check.error),
+        ]
+
+        # write address
+        free = (~axi.awvalid | axi.awready) & lengths.i.ready & answers.i.ready
+        issue = check.o.valid & free
+        m.d.comb += [
+            check.o.ready.eq(free),
+            lengths.i.valid.eq(issue), lengths.i.payload.eq(burst.beats - 1),
+            answers.i.valid.eq(issue), answers.i.payload.eq(burst.last),
+            axi.awsize.eq(exact_log2(self.axi_bits // 8)), axi.awburst.eq(1), axi.awcache.eq(3),
+            axi.wstrb.eq(~0),
+        ]
+        with m.If(issue):
+            m.d.sync += [axi.awvalid.eq(1), axi.awaddr.eq(burst.address),
+                         axi.awlen.eq(burst.beats - 1)]
+        with m.Elif(axi.awready):
+            m.d.sync += axi.awvalid.eq(0)
+
+        # write data
+        sent = Signal(range(MAX_BURST))
+        last = Signal()
+        give = Signal()
+        m.d.comb += [
+            last.eq(sent == lengths.o.payload),
+            self.i_data.ready.eq(lengths.o.valid & (~axi.wvalid | axi.wready)),
+            give.eq(self.i_data.valid & self.i_data.ready),
+            lengths.o.ready.eq(give & last),
+            self.beat.eq(axi.wvalid & axi.wready),
+        ]
+        with m.If(give):
+            m.d.sync += [axi.wvalid.eq(1), axi.wdata.eq(self.i_data.payload), axi.wlast.eq(last),
+                         sent.eq(Mux(last, 0, sent + 1))]
+        with m.Elif(axi.wready):
+            m.d.sync += axi.wvalid.eq(0)
+
+        # write response
+        m.d.comb += [axi.bready.eq(1), answers.o.ready.eq(axi.bvalid),
+                     self.idle.eq(~answers.o.valid & ~axi.awvalid & ~check.o.valid)]
+        m.d.sync += [self.done.eq(axi.bvalid & answers.o.payload),
+                     self.failed.eq(axi.bvalid & axi.bresp[1])]
+        return m

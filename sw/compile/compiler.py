@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`compile_model`: slices of every tensor, a plan for every layer, then descriptors.
+
+Memory, from the base: the image, every tensor of every layer (nothing shares memory, so that all
+of them can be compared after a run), constants, and the program.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from hw.descriptor import DESCRIPTOR_BYTES
+from hw.presets import WORD_BITS, Preset
+from sw.compile.attention import AttentionPlan, attention_slice, lower_attention, plan_attention
+from sw.compile.context import Context
+from sw.compile.conv import conv_shape, lower_conv, plan_conv
+from sw.compile.errors import CompileError
+from sw.compile.estimate import Cost
+from sw.compile.layout import ImageLayout, Layout, LogitsLayout, MapLayout, ResidualLayout, ceil_div
+from sw.compile.plan import ConvPlan
+from sw.compile.pool import lower_pool, pool_cost
+from sw.compile.program import LayerRow, Program
+from sw.model_file import SUM_LIMIT, IntegerModel, Layer, check
+
+__all__ = ["CompileError", "compile_model"]
+
+CONVS = ("conv", "depthwise", "head")
+
+
+def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
+                  densities: Mapping[str, float] | None = None) -> Program:
+    """Compile ``model`` for ``preset``, for one image at a time.
+
+    ``memory_base`` is the first byte address to use, a multiple of 64. ``densities`` are measured
+    shares of ones in spike tensors by name, which sharpen the estimates that choose the tiling.
+    Raises `CompileError` naming the layer and the bound.
+    """
+    check(model)
+    if memory_base % 64:
+        raise CompileError(f"memory_base must be a multiple of 64, not {memory_base}")
+    return _Compiler(model, preset, memory_base, dict(densities or {})).compile()
+
+
+class _Compiler:
+    def __init__(self, model: IntegerModel, preset: Preset, base: int,
+                 densities: dict[str, float]) -> None:
+        self.model, self.preset, self.densities = model, preset, densities
+        self.context = Context.create(model, preset, base)
+        self.readers: dict[str, list[int]] = {}
+        for number, layer in enumerate(model.layers):
+            for name in dict.fromkeys(layer.inputs):
+                self.readers.setdefault(name, []).append(number)
+        self.slices: dict[str, int] = {}
+
+    # Slices -----------------------------------------------------------------------------------
+
+    def _density(self, layer: Layer) -> float | None:
+        return self.densities.get(layer.inputs[0])
+
+    def _conv_plan(self, number: int, slice_in: int, slice_out: int) -> ConvPlan:
+        shape = conv_shape(self.context, number, slice_in, slice_out,
+                           self._density(self.model.layers[number]))
+        return plan_conv(self.context, number, shape)
+
+    def _plan(self, number: int, slice_in: int, slice_out: int) -> ConvPlan | AttentionPlan | Cost:
+        layer = self.model.layers[number]
+        steps = self.model.tensors[layer.inputs[0]].steps
+        if layer.kind == "attention":
+            return plan_attention(self.preset, layer, steps, slice_out)
+        if layer.kind == "pool":
+            return pool_cost(self.preset, layer, steps)
+        return self._conv_plan(number, slice_in, slice_out)
+
+    def _cost(self, number: int, slice_in: int, slice_out: int) -> int:
+        made = self._plan(number, slice_in, slice_out)
+        return (made if isinstance(made, Cost) else made.cost).cycles
+
+    def _candidates(self, name: str, words: int) -> list[int]:
+        """Slice sizes that all readers of a tensor can take."""
+        sizes = {size for size in range(1, words + 1) if words % size == 0}
+        wanted = []
+        for number in self.readers.get(name, []):
+            layer = self.model.layers[number]
+            if layer.kind in ("depthwise", "attention"):
+                one = 1 if layer.kind == "depthwise" else attention_slice(layer)
+                sizes &= {one}
+                wanted.append(f"'{layer.name}' {one}")
+        if not sizes:
+            raise CompileError(f"tensor '{name}': its readers need slices of different sizes, "
+                               f"{', '.join(wanted)} words")
+        return sorted(sizes)
+
+    def _choose(self, name: str, words: int, writer: int | None) -> int:
+        """The slice size with the fewest estimated cycles of writer and readers."""
+        candidates = self._candidates(name, words)
+        best, error = None, None
+        for size in candidates:
+            try:
+                total = 0
+                if writer is not None:
+                    layer = self.model.layers[writer]
+                    total += self._cost(writer, self.slices.get(layer.inputs[0], 1), size)
+                for reader in self.readers.get(name, []):
+                    if self.model.layers[reader].kind != "attention":
+                        total += self._cost(reader, size, 1)
+            except CompileError as reason:
+                error = reason
+                continue
+            if best is None or total <= best[0]:
+                best = (total, size)
+        if best is None:
+            raise error
+        return best[1]
+
+    def _map_words(self, name: str) -> int:
+        tensor = self.model.tensors[name]
+        channels = tensor.shape[1]
+        if tensor.kind == "image":
+            kernel = self.model.layers[self.readers[name][0]].kernel
+            channels *= kernel[0] * kernel[1]
+        return ceil_div(channels, WORD_BITS)
+
+    def _choose_slices(self) -> None:
+        image = self.model.input.tensor
+        readers = self.readers.get(image, [])
+        if len(readers) != 1 or self.model.layers[readers[0]].kind != "conv":
+            raise CompileError(f"the input '{image}' must have exactly one reader, a conv layer")
+        self.slices[image] = self._choose(image, self._map_words(image), None)
+        for number, layer in enumerate(self.model.layers):
+            if {"spikes", "integer"} <= layer.outputs.keys():
+                raise CompileError(f"layer '{layer.name}' writes both spikes and integers")
+            for role in layer.outputs.keys() & {"spikes", "integer"}:
+                name = layer.outputs[role]
+                self.slices[name] = self._choose(name, self._map_words(name), number)
+
+    # Memory -----------------------------------------------------------------------------------
+
+    def _layout(self, name: str) -> Layout:
+        tensor, beat = self.model.tensors[name], self.preset.beat_bytes
+        common = {"name": name, "shape": tuple(tensor.shape), "beat_bytes": beat}
+        if tensor.kind == "image":
+            layer = self.model.layers[self.readers[name][0]]
+            return ImageLayout(**common, kernel=layer.kernel, stride=layer.stride,
+                               padding=layer.padding, bits=tensor.bits, out_size=layer.out_size,
+                               slice_words=self.slices[name])
+        if tensor.kind in ("spikes", "integer"):
+            return MapLayout(**common, slice_words=self.slices[name],
+                             bits=tensor.bits if tensor.kind == "integer" else 0)
+        kind = ResidualLayout if tensor.kind == "residual" else LogitsLayout
+        return kind(**common, lanes=self.preset.lanes)
+
+    def _place(self) -> tuple[int, int]:
+        """Give every tensor its address; returns the region that the accelerator writes."""
+        memory = self.context.memory
+        start = memory.end
+        for name, tensor in self.model.tensors.items():
+            layout = self._layout(name)
+            layout.address = memory.reserve(layout.size)
+            self.context.layouts[name] = layout
+            if tensor.kind == "image":
+                start = memory.end
+                continue
+            units, rows = ((layout.slices, layout.height) if isinstance(layout, MapLayout) else
+                           (layout.tiles, layout.shape[2] if len(layout.shape) > 1 else 1))
+            self.context.schedule.declare(name, units, rows)
+        return start, memory.end
+
+    # Layers -----------------------------------------------------------------------------------
+
+    def compile(self) -> Program:
+        self._choose_slices()
+        write_region = self._place()
+        rows = [self._lower(number) for number in range(len(self.model.layers))]
+        descriptors = self.context.schedule.finish()
+        memory = self.context.memory
+        memory.end = ceil_div(memory.end, DESCRIPTOR_BYTES) * DESCRIPTOR_BYTES
+        address = memory.constant(np.frombuffer(b"".join(descriptors), np.uint8))
+        return Program(
+            model_name=self.model.name, preset=self.preset, base=memory.base,
+            size=memory.end - memory.base, segments=tuple(memory.segments),
+            descriptors=tuple(descriptors), address=address, tensors=self.context.layouts,
+            input_name=self.model.input.tensor, logits_name=self.model.logits.tensor,
+            read_region=(memory.base, memory.end), write_region=write_region, layers=tuple(rows))
+
+    def _lower(self, number: int) -> LayerRow:
+        layer, schedule = self.model.layers[number], self.context.schedule
+        before = len(schedule.ops)
+        out = next((layer.outputs[role] for role in ("spikes", "integer")
+                    if role in layer.outputs), None)
+        slice_in = self.slices.get(layer.inputs[0], 1)
+        slice_out = self.slices.get(out, 1)
+        blocks = chunks = 1
+        self._check_sum(layer)
+        made = self._plan(number, slice_in, slice_out)
+        if isinstance(made, Cost):
+            cost = made
+            lower_pool(self.context, number)
+        elif isinstance(made, AttentionPlan):
+            cost, blocks = made.cost, (ceil_div(layer.in_size[0], made.rows)
+                                       * ceil_div(layer.in_size[1], made.columns))
+            lower_attention(self.context, number, made)
+        else:
+            cost, blocks = made.cost, len(made.blocks(layer.out_size))
+            shape = conv_shape(self.context, number, slice_in, slice_out, self._density(layer))
+            chunks = len(made.chunks) * shape.slices
+            lower_conv(self.context, number, shape, made)
+        return LayerRow(
+            name=layer.name, kind=layer.kind,
+            out_shape=tuple(self.model.tensors[next(iter(layer.outputs.values()))].shape),
+            weights=0 if layer.weight is None else layer.weight.numel(),
+            tiles=ceil_div(layer.out_channels, self.preset.lanes), blocks=blocks, chunks=chunks,
+            cycles=cost.cycles, compute_cycles=cost.compute, additions=cost.additions,
+            bytes_read=cost.read, bytes_written=cost.written,
+            descriptors=len(schedule.ops) - before)
+
+    def _check_sum(self, layer: Layer) -> None:
+        bound = self.model.acc_bound(layer)
+        if layer.bias is not None:
+            bound += int(layer.bias.abs().max())
+        if bound >= SUM_LIMIT:
+            raise CompileError(f"layer '{layer.name}': |sum| may reach {bound}, must be below "
+                               f"{SUM_LIMIT}")

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lowerings of all layers share: memory, buffers, and helpers to emit transfers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable
+
+import numpy as np
+import torch
+
+from hw.descriptor import Target
+from hw.presets import Preset
+from sw.compile.errors import CompileError
+from sw.compile.layout import Layout, MapLayout, ResidualLayout, ceil_div
+from sw.compile.schedule import Schedule
+from sw.model_file import IntegerModel, Layer
+
+__all__ = ["Context", "Halves", "Memory", "Ring", "compress", "tile_params"]
+
+THRESHOLD_NEVER = (1 << 27) - 1
+
+
+class Memory:
+    """Hands out addresses and keeps the constants that go there."""
+
+    def __init__(self, base: int, beat: int) -> None:
+        self.base, self.beat, self.end = base, beat, base
+        self.segments: list[tuple[int, np.ndarray]] = []
+
+    def reserve(self, size: int) -> int:
+        """Address of ``size`` bytes, on a beat."""
+        address = self.end
+        self.end += ceil_div(size, self.beat) * self.beat
+        if self.end > 1 << 32:
+            raise CompileError("the program needs more than 4 GiB of memory")
+        return address
+
+    def constant(self, data: np.ndarray) -> int:
+        """Address of a copy of ``data`` (uint8)."""
+        address = self.reserve(data.size)
+        self.segments.append((address, data))
+        return address
+
+
+class Ring:
+    """Places items one behind the other in a buffer, and forgets those that are overwritten."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.items: dict[Hashable, tuple[int, int]] = {}
+        self._next = 0
+
+    def _place(self, size: int) -> int:
+        start = self._next if self._next + size <= self.size else 0
+        self._next = start + size
+        return start
+
+    def get(self, key: Hashable, size: int, fill: Callable[[int], None]) -> int:
+        """Start of the item ``key``; calls ``fill(start)`` if it is not (or no longer) there."""
+        if key in self.items:
+            return self.items[key][0]
+        if size > self.size:
+            raise CompileError(f"an item of {size} does not fit a buffer of {self.size}")
+        start = self._place(size)
+        for other, (first, end) in list(self.items.items()):
+            if first < start + size and start < end:
+                del self.items[other]
+        self.items[key] = (start, start + size)
+        fill(start)
+        return start
+
+
+class Halves(Ring):
+    """A ring that alternates between the halves of a buffer; larger items start at 0."""
+
+    def _place(self, size: int) -> int:
+        half = self.size // 2
+        if size > half:
+            self._next = 0
+            return 0
+        start = self._next
+        self._next = half - start
+        return start
+
+
+def compress(runs: list[tuple[int, int, int]]) -> list[tuple[int, ...]]:
+    """Runs `(source, place, length)` as nested loops.
+
+    Returns `(source, place, length, count_1, source_step_1, place_step_1, count_2, source_step_2,
+    place_step_2)`; runs that follow on in both are joined first.
+    """
+    joined: list[list[int]] = []
+    for source, place, length in runs:
+        last = joined[-1] if joined else None
+        if last and last[0] + last[2] == source and last[1] + last[2] == place:
+            last[2] += length
+        else:
+            joined.append([source, place, length])
+    rows = [(s, p, (n,)) for s, p, n in joined]
+    for _ in range(2):
+        folded, at = [], 0
+        while at < len(rows):
+            s, p, shape = rows[at]
+            count, ds, dp = 1, 0, 0
+            if at + 1 < len(rows) and rows[at + 1][2] == shape:
+                ds, dp = rows[at + 1][0] - s, rows[at + 1][1] - p
+                while (at + count < len(rows) and rows[at + count]
+                       == (s + count * ds, p + count * dp, shape)):
+                    count += 1
+                if ds < 0 or dp < 0:
+                    count, ds, dp = 1, 0, 0
+            folded.append((s, p, (*shape, count, ds, dp)))
+            at += count
+        rows = folded
+    return [(s, p, *shape) for s, p, shape in rows]
+
+
+def tile_params(preset: Preset, layer: Layer) -> np.ndarray:
+    """Parameters of all tiles: uint64 `[tiles * lanes]`."""
+    total = ceil_div(layer.out_channels, preset.lanes) * preset.lanes
+
+    def values(array: torch.Tensor | None, default: int) -> np.ndarray:
+        full = np.full(total, default, np.int64)
+        full[:layer.out_channels] = 0 if array is None else array.numpy()
+        return full
+
+    bias, shift = values(layer.bias, 0), values(layer.shift, 0)
+    threshold = values(layer.threshold if layer.neuron else None, THRESHOLD_NEVER)
+    return ((bias & (1 << 28) - 1) | (threshold & (1 << 28) - 1) << 28
+            | (shift & 63) << 56).astype("<u8")
+
+
+@dataclasses.dataclass
+class Context:
+    """State of one compilation."""
+
+    model: IntegerModel
+    preset: Preset
+    memory: Memory
+    layouts: dict[str, Layout]
+    schedule: Schedule
+    rings: dict[str, Ring]
+    params: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Addresses of the layers' parameters."""
+
+    @classmethod
+    def create(cls, model: IntegerModel, preset: Preset, base: int) -> Context:
+        """A fresh one."""
+        schedule = Schedule(preset, [layer.name for layer in model.layers])
+        rings = {name: (Halves if name == "weight" else Ring)(size)
+                 for name, size in schedule.sizes.items() if name != "out"}
+        return cls(model, preset, Memory(base, preset.beat_bytes), {}, schedule, rings)
+
+    # Sizes in beats ---------------------------------------------------------------------------
+
+    @property
+    def weight_row(self) -> int:
+        """Beats of a weight row."""
+        return self.preset.weight_row_bits // self.preset.axi_bits
+
+    @property
+    def param_tile(self) -> int:
+        """Beats of a tile's parameters."""
+        return 64 * self.preset.lanes // self.preset.axi_bits
+
+    @property
+    def value_pixel(self) -> int:
+        """Beats of a pixel's residual words."""
+        return 16 * self.preset.lanes // self.preset.axi_bits
+
+    # Transfers --------------------------------------------------------------------------------
+
+    def load_runs(self, layer: int, target: Target, address: int, start: int,
+                  runs: list[tuple[int, int, int]], source: tuple | None = None) -> None:
+        """LOADs for runs of beats `(source beat from address, buffer beat from start, beats)`."""
+        beat = self.preset.beat_bytes
+        for (s, p, length, count_1, s1, p1, count_2, s2, p2) in compress(runs):
+            end = p + (count_2 - 1) * p2 + (count_1 - 1) * p1 + length
+            self.schedule.load(layer, target, {
+                "address": address + s * beat, "buffer": start + p, "length": length,
+                "count_1": count_1, "step_1": s1 * beat, "buffer_step_1": p1,
+                "count_2": count_2, "step_2": s2 * beat, "buffer_step_2": p2,
+            }, (start + p, start + end), source)
+
+    def load_params(self, number: int, tile: int) -> int:
+        """Parameter row of a tile; tiles are loaded in groups of half the buffer."""
+        ring, layer = self.rings["param"], self.model.layers[number]
+        tiles = ceil_div(layer.out_channels, self.preset.lanes)
+        size = max(1, ring.size // 2 // self.param_tile)
+        first = tile // size * size
+        count = min(size, tiles - first)
+        if number not in self.params:
+            self.params[number] = self.memory.constant(
+                tile_params(self.preset, layer).view(np.uint8))
+        address = self.params[number]
+
+        def fill(start: int) -> None:
+            self.load_runs(number, Target.PARAM, address, start,
+                           [(first * self.param_tile, 0, count * self.param_tile)])
+
+        start = ring.get((number, first), count * self.param_tile, fill)
+        beats = start + (tile - first) * self.param_tile
+        return beats * self.preset.beats_per_tile // self.param_tile
+
+    def load_map(self, number: int, layout: MapLayout, key: Hashable, rows: tuple[int, int],
+                 beats: tuple[int, int], slices: tuple[int, int]) -> int:
+        """First word of a part of a map in the map buffer: `[step, plane][slice][row][pitch]`.
+
+        ``rows``, ``beats`` of a row and ``slices`` are ranges in the tensor.
+        """
+        beat = self.preset.beat_bytes
+        (y0, y1), (b0, b1), (s0, s1) = rows, beats, slices
+        pitch, row = b1 - b0, layout.row_bytes // beat
+        size = layout.steps * layout.planes * (s1 - s0) * (y1 - y0) * pitch
+        plane = layout.plane_bytes // beat
+        item = (y1 - y0) * pitch
+
+        def fill(start: int) -> None:
+            whole = pitch == row
+            for s in range(s0, s1) if not whole else (s0,):
+                offset = s * layout.slice_bytes // beat + y0 * row + b0
+                planes = layout.steps * layout.planes
+                if whole:
+                    loop = (item, s1 - s0, layout.slice_bytes, item)
+                else:
+                    loop = (pitch, y1 - y0, layout.row_bytes, pitch)
+                length, count_1, step_1, place_1 = loop
+                place = start + (s - s0) * item
+                fields = {"address": layout.address + offset * beat, "buffer": place,
+                          "length": length, "count_1": count_1, "step_1": step_1,
+                          "buffer_step_1": place_1, "count_2": planes, "step_2": plane * beat,
+                          "buffer_step_2": (s1 - s0) * item}
+                self.schedule.load(number, Target.MAP, fields, (start, start + size),
+                                   (layout.name, slices, rows))
+
+        start = self.rings["map"].get((number, key), size, fill)
+        return start * self.preset.beat_words
+
+    def load_residual(self, number: int, layout: ResidualLayout, key: Hashable, tile: int,
+                      rows: tuple[int, int], columns: tuple[int, int]) -> int:
+        """First row of a tile's block in the residual buffer: `[step][y][x]`."""
+        (y0, y1), (x0, x1) = rows, columns
+        pixel, width = self.value_pixel, layout.shape[3]
+        pixels = (y1 - y0) * (x1 - x0)
+        size = layout.shape[0] * pixels * pixel
+        address = layout.address + tile * layout.tile_bytes
+
+        def fill(start: int) -> None:
+            runs = [((t * layout.shape[2] + y) * width * pixel + x0 * pixel,
+                     (t * pixels + (y - y0) * (x1 - x0)) * pixel, (x1 - x0) * pixel)
+                    for t in range(layout.shape[0]) for y in range(y0, y1)]
+            self.load_runs(number, Target.RESIDUAL, address, start, runs,
+                           (layout.name, (tile, tile + 1), rows))
+
+        start = self.rings["residual"].get((number, key), size, fill)
+        return start * self.preset.beats_per_tile // pixel
+
+    def store_map(self, number: int, layout: MapLayout, base: int, plane_beats: int,
+                  slice_: int, rows: tuple[int, int], columns: tuple[int, int],
+                  extent: tuple[int, int]) -> None:
+        """STOREs of one slice of a block: in the output buffer `[plane][step][row]`."""
+        beat = self.preset.beat_bytes
+        (y0, y1), (x0, x1) = rows, columns
+        pitch = ceil_div((x1 - x0) * layout.slice_words, self.preset.beat_words)
+        row = layout.row_bytes // beat
+        first = (layout.address + slice_ * layout.slice_bytes + y0 * layout.row_bytes
+                 + x0 * layout.slice_words * 4)
+        whole = pitch == row
+        step = layout.planes * layout.plane_bytes
+        loops = [(layout.planes, layout.plane_bytes, plane_beats)]
+        if whole:
+            length = (y1 - y0) * pitch
+        else:
+            length = pitch
+            loops.insert(0, (y1 - y0, layout.row_bytes, pitch))
+        loops.append((layout.steps, step, (y1 - y0) * pitch))
+        loops = [loop for loop in loops if loop[0] > 1]
+        outer = loops.pop() if len(loops) == 3 else (1, 0, 0)
+        loops += [(1, 0, 0)] * (2 - len(loops))
+        (count_1, step_1, place_1), (count_2, step_2, place_2) = loops
+        for n in range(outer[0]):
+            self.schedule.store(number, {
+                "address": first + n * outer[1], "buffer": base + n * outer[2], "length": length,
+                "count_1": count_1, "step_1": step_1, "buffer_step_1": place_1,
+                "count_2": count_2, "step_2": step_2, "buffer_step_2": place_2,
+            }, extent, layout.name, (slice_, slice_ + 1), rows)
+
+    def store_values(self, number: int, layout: ResidualLayout, base: int, tile: int,
+                     rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """STOREs of a tile's residual block: in the output buffer `[step][y][x]`."""
+        (y0, y1), (x0, x1) = rows, columns
+        pixel, width, beat = self.value_pixel, layout.shape[3], self.preset.beat_bytes
+        pixels, steps = (y1 - y0) * (x1 - x0), layout.shape[0]
+        runs = [(base + (t * pixels + (y - y0) * (x1 - x0)) * pixel,
+                 ((t * layout.shape[2] + y) * width + x0) * pixel, (x1 - x0) * pixel)
+                for t in range(steps) for y in range(y0, y1)]
+        extent = (base, base + steps * pixels * pixel)
+        for (s, p, length, count_1, s1, p1, count_2, s2, p2) in compress(runs):
+            self.schedule.store(number, {
+                "address": layout.address + tile * layout.tile_bytes + p * beat, "buffer": s,
+                "length": length, "count_1": count_1, "step_1": p1 * beat, "buffer_step_1": s1,
+                "count_2": count_2, "step_2": p2 * beat, "buffer_step_2": s2,
+            }, extent, layout.name, (tile, tile + 1), rows)

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lowering of conv, depthwise and head layers."""
+
+import dataclasses
+
+import numpy as np
+
+from hw.descriptor import Flag, Opcode
+from hw.presets import WORD_BITS
+from sw.compile.context import Context
+from sw.compile.errors import CompileError
+from sw.compile.estimate import DEFAULT_DENSITY, INTEGER_DENSITY
+from sw.compile.layout import ImageLayout, LogitsLayout, MapLayout, ceil_div
+from sw.compile.plan import Block, ConvPlan, ConvShape, NoPlan, plan
+from sw.compile.weights import ACC_LIMIT, WeightStore
+from sw.model_file import Layer
+
+__all__ = ["conv_shape", "lower_conv", "plan_conv"]
+
+
+def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
+               density: float | None = None) -> ConvShape:
+    """The planner's view of a layer, reading slices of ``slice_in`` and writing ``slice_out``."""
+    layer, tensors = context.model.layers[number], context.model.tensors
+    source = tensors[layer.inputs[0]]
+    head, image = layer.kind == "head", source.kind == "image"
+    planes = 1 if source.kind == "spikes" else 2 * source.bits
+    if density is None:
+        density = DEFAULT_DENSITY if source.kind == "spikes" else INTEGER_DENSITY
+    taps = layer.kernel[0] * layer.kernel[1]
+    out = 2 * layer.integer_bits if "integer" in layer.outputs else "spikes" in layer.outputs
+    return ConvShape(
+        depthwise=layer.kind == "depthwise",
+        in_channels=layer.in_channels * taps if image else layer.in_channels,
+        slice_words=slice_in, planes=source.steps if head else planes,
+        steps=1 if head else source.steps, repeat=layer.repeat,
+        kernel=(1, 1) if image else layer.kernel, stride=1 if image else layer.stride,
+        padding=0 if image else layer.padding,
+        in_size=layer.out_size if image else layer.in_size, out_size=layer.out_size,
+        out_channels=layer.out_channels,
+        residual_steps=tensors[layer.residual].steps if layer.residual else 0,
+        writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
+        out_planes=int(out), out_slice_words=slice_out, density=density)
+
+
+def _chunk_limit(layer: Layer, shape: ConvShape, magnitude: int) -> int:
+    """Words of a chunk for which no accumulator can overflow."""
+    weight = np.abs(layer.weight.numpy().astype(np.int64))
+    if shape.depthwise or int(weight.reshape(len(weight), -1).sum(1).max()) * magnitude < ACC_LIMIT:
+        return 1 << 16
+    worst = int(weight.max()) * WORD_BITS * magnitude
+    return max(1, (ACC_LIMIT - 1) // worst)
+
+
+def plan_conv(context: Context, number: int, shape: ConvShape) -> ConvPlan:
+    """Plan a layer, or raise `CompileError` that names it."""
+    layer = context.model.layers[number]
+    limit = _chunk_limit(layer, shape, context.model.input_magnitude(layer)
+                         * (shape.planes if layer.kind == "head" else 1))
+    try:
+        return plan(context.preset, dataclasses.replace(shape, chunk_limit=limit))
+    except NoPlan as reason:
+        raise CompileError(f"layer '{layer.name}' does not fit preset "
+                           f"'{context.preset.name}': {reason}") from None
+
+
+class _Lowering:
+    def __init__(self, context: Context, number: int, shape: ConvShape, tiling: ConvPlan) -> None:
+        self.context, self.number, self.shape, self.plan = context, number, shape, tiling
+        self.layer = layer = context.model.layers[number]
+        self.preset = context.preset
+        source = context.layouts[layer.inputs[0]]
+        self.source = source.windows if isinstance(source, ImageLayout) else source
+        weight = layer.weight.numpy()
+        if isinstance(source, ImageLayout):
+            weight = weight.reshape(len(weight), -1, 1, 1)
+        magnitude = context.model.input_magnitude(layer)
+        self.weights = WeightStore(context, number, shape, tiling, weight,
+                                   magnitude * (shape.planes if layer.kind == "head" else 1))
+        total = (tiling.word_regions * tiling.word_beats
+                 + tiling.value_regions * tiling.value_beats)
+        base = self.preset.out_beats - total if number % 2 else 0
+        self.words = [base + n * tiling.word_beats for n in range(tiling.word_regions)]
+        base += tiling.word_regions * tiling.word_beats
+        self.values = [base + n * tiling.value_beats for n in range(tiling.value_regions)]
+        self._map_extent = self._word_extent = (0, 0)
+        self._plane_beats = 0
+
+    def run(self) -> None:
+        lanes, per_word = self.preset.lanes, WORD_BITS // self.preset.lanes
+        per_slice = self.shape.out_slice_words * per_word if self.shape.out_planes else 1
+        tiles = ceil_div(self.shape.out_channels, lanes)
+        for first, last in self.plan.passes:
+            for block in self.plan.blocks(self.shape.out_size):
+                for tile in range(first, last):
+                    self._tile(block, tile, tile % per_slice == 0)
+                    if self.shape.out_planes and (tile % per_slice == per_slice - 1
+                                                  or tile == tiles - 1):
+                        self._store_words(block, tile // per_slice)
+
+    # One tile of a block ----------------------------------------------------------------------
+
+    def _tile(self, block: Block, tile: int, opens: bool) -> None:
+        if opens:
+            self.words.append(self.words.pop(0))
+        self.values.append(self.values.pop(0))
+        slices = self.shape.slices
+        count = slices * len(self.plan.chunks)
+        for s in range(slices):
+            for chunk in range(len(self.plan.chunks)):
+                at = s * len(self.plan.chunks) + chunk
+                self._conv(block, tile, s, chunk, at == 0, at == count - 1)
+        self._store_values(block, tile)
+
+    def _conv(self, block: Block, tile: int, s: int, chunk: int, first: bool,
+              last: bool) -> None:
+        shape, context, preset = self.shape, self.context, self.preset
+        weight_row, weight_beats = self.weights.load(tile, s, chunk)
+        reads = [("weight", weight_beats)]
+        if last:
+            param = context.load_params(self.number, tile)
+            start = param * context.param_tile // preset.beats_per_tile
+            reads.append(("param", (start, start + context.param_tile)))
+        fields = self._window(block, tile, s, chunk)
+        reads.append(("map", self._map_extent))
+        parts = preset.beats_per_tile
+        flags = Flag(0)
+        if shape.depthwise:
+            flags |= Flag.DEPTHWISE
+            fields["mask_bit"] = tile * preset.lanes % WORD_BITS
+        if self.source.bits:
+            flags |= Flag.SIGNED_DIGITS
+            fields["plane_shift"] = 1
+        flags |= Flag(0) if first else Flag.PSUM_IN
+        flags |= Flag(0) if last else Flag.PSUM_OUT
+        fields |= {"weight_base": weight_row, "psum_pixel_step": parts,
+                   "psum_time_step": block.pixels * parts}
+        writes: list[tuple[int, int]] = []
+        if last:
+            flags |= self._results(block, tile, fields, reads, writes)
+            fields["param_base"] = param
+        context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
+                                 writes)
+
+    def _window(self, block: Block, tile: int, s: int, chunk: int) -> dict[str, int]:
+        """Load the block's map, and return the fields that say where windows lie in it."""
+        shape, layout, preset = self.shape, self.source, self.preset
+        (height, width), (kh, kw) = shape.in_size, shape.kernel
+        words, beat_words, stride = shape.slice_words, preset.beat_words, shape.stride
+        top, left = block.y0 * stride - shape.padding, block.x0 * stride - shape.padding
+        y0 = min(max(top, 0), height - 1)
+        y1 = max(min((block.y1 - 1) * stride - shape.padding + kh, height), y0 + 1)
+        b0, b1 = 0, layout.row_bytes // preset.beat_bytes
+        if block.columns < shape.out_size[1]:
+            right = min((block.x1 - 1) * stride - shape.padding + kw, width)
+            b0 = min(max(left, 0), width - 1) * words // beat_words
+            b1 = max(ceil_div(right * words, beat_words), b0 + 1)
+        whole = range(layout.slices)
+        if shape.depthwise:
+            whole = range(tile * preset.lanes // WORD_BITS, tile * preset.lanes // WORD_BITS + 1)
+        elif not self.plan.map_stays:
+            whole = range(s, s + 1)
+        key = (block, whole.start, whole.stop)
+        base = self.context.load_map(self.number, layout, key, (y0, y1), (b0, b1),
+                                     (whole.start, whole.stop))
+        pitch = (b1 - b0) * beat_words
+        plane = len(whole) * (y1 - y0) * pitch
+        size = layout.steps * layout.planes * plane
+        start = base // beat_words
+        self._map_extent = (start, start + size // beat_words)
+        if not shape.depthwise and self.plan.map_stays:
+            base += s * (y1 - y0) * pitch
+        a, b = self.plan.chunks[chunk]
+        ky0, ky1 = a // shape.string, (b - 1) // shape.string + 1
+        return {
+            "time_steps": shape.steps, "repeat": shape.repeat, "columns": block.columns,
+            "rows": block.rows, "images": 1, "planes": shape.planes, "map_base": base,
+            "map_plane_step": plane, "map_time_step": plane, "row_pitch": pitch,
+            "row_words": min(width * words, b1 * beat_words) - b0 * beat_words,
+            "rows_words": (y1 - y0) * pitch, "x_start": left * words - b0 * beat_words,
+            "x_step": stride * words, "y_start": (top - y0 + ky0) * pitch,
+            "y_step": stride * pitch, "string_words": shape.string, "kernel_rows": ky1 - ky0,
+            "chunk_first": ky0 * shape.string - a, "chunk_words": b - a}
+
+    def _results(self, block: Block, tile: int, fields: dict[str, int],
+                 reads: list[tuple[str, tuple[int, int]]],
+                 writes: list[tuple[int, int]]) -> Flag:
+        """Add the fields, reads and writes of the epilogue; return its flags."""
+        shape, layer, preset, context = self.shape, self.layer, self.preset, self.context
+        flags, parts = Flag(0), preset.beats_per_tile
+        if layer.residual:
+            layout = context.layouts[layer.residual]
+            row = context.load_residual(self.number, layout, (block, tile), tile,
+                                        (block.y0, block.y1), (block.x0, block.x1))
+            size = layout.shape[0] * block.pixels * parts
+            beats = preset.residual_row_bits // preset.axi_bits
+            reads.append(("residual", (row * beats, (row + size) * beats)))
+            flags |= Flag.RESIDUAL_IN
+            fields |= {"residual_base": row, "residual_pixel_step": parts,
+                       "residual_time_step": block.pixels * parts if layout.shape[0] > 1 else 0}
+        if shape.writes_residual or shape.raw:
+            flags |= Flag.OUT_RESIDUAL if shape.writes_residual else Flag.OUT_RAW
+            pixel = preset.lanes * (16 if shape.writes_residual else 32) // preset.axi_bits
+            base = self.values[0]
+            fields |= {"value_base": base, "value_pixel_step": pixel,
+                       "value_time_step": pixel * block.pixels}
+            writes.append((base, base + shape.steps * block.pixels * pixel))
+        if shape.out_planes:
+            base, words = self.words[0], shape.out_slice_words
+            row = ceil_div(block.columns * words, preset.beat_words)
+            self._plane_beats = shape.out_steps * block.rows * row
+            if "integer" in layer.outputs:
+                self._plane_beats |= 1
+                flags |= Flag.OUT_INTEGER
+                fields |= {"integer_bits": layer.integer_bits, "plane_beats": self._plane_beats}
+            else:
+                flags |= Flag.OUT_SPIKES | (Flag.STREAM if shape.writes_residual else Flag(0))
+            channel = tile * preset.lanes
+            fields |= {
+                "out_bit": channel % WORD_BITS,
+                "word_base": base * preset.beat_words + channel // WORD_BITS % words,
+                "word_column_step": words, "word_row_step": row * preset.beat_words,
+                "word_time_step": block.rows * row * preset.beat_words}
+            self._word_extent = (base, base + shape.out_planes * self._plane_beats)
+            writes.append(self._word_extent)
+        return flags
+
+    # Stores -----------------------------------------------------------------------------------
+
+    def _store_words(self, block: Block, slice_: int) -> None:
+        layout = self.context.layouts[self.layer.outputs.get("spikes")
+                                      or self.layer.outputs["integer"]]
+        self.context.store_map(
+            self.number, layout, self.words[0], self._plane_beats, slice_, (block.y0, block.y1),
+            (block.x0, block.x1), self._word_extent)
+
+    def _store_values(self, block: Block, tile: int) -> None:
+        if self.shape.writes_residual:
+            self.context.store_values(
+                self.number, self.context.layouts[self.layer.outputs["residual"]], self.values[0],
+                tile, (block.y0, block.y1), (block.x0, block.x1))
+        elif self.shape.raw:
+            layout: LogitsLayout = self.context.layouts[self.layer.outputs["logits"]]
+            length = layout.tile_bytes // self.preset.beat_bytes
+            base = self.values[0]
+            self.context.schedule.store(self.number, {
+                "address": layout.address + tile * layout.tile_bytes, "buffer": base,
+                "length": length, "count_1": 1, "count_2": 1}, (base, base + length),
+                layout.name, (tile, tile + 1), (0, 1))
+
+
+def lower_conv(context: Context, number: int, shape: ConvShape, tiling: ConvPlan) -> None:
+    """Emit a conv, depthwise or head layer."""
+    layer = context.model.layers[number]
+    if not isinstance(context.layouts[layer.inputs[0]], MapLayout | ImageLayout):
+        raise CompileError(f"layer '{layer.name}': its input is not a map")
+    _Lowering(context, number, shape, tiling).run()

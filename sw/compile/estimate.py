@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycle estimates from shapes and spike densities.
+
+A CONV takes as long as its slowest part: additions over the groups, window reads (one a cycle
+for all groups), or epilogue beats; plus a fixed change-over. Transfers overlap with it.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from hw.presets import WORD_BITS, Preset
+from sw.compile.layout import ceil_div
+
+if TYPE_CHECKING:
+    from sw.compile.plan import ConvShape
+
+__all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "chunk_entries", "combine",
+           "conv_cost"]
+
+CHANGE_OVER = 24
+"""Cycles from the last addition of a CONV to the first of the next."""
+TRANSFER = 12
+"""Cycles that a transfer costs beside its beats."""
+DEFAULT_DENSITY = 0.2
+INTEGER_DENSITY = 0.15
+"""Share of ones in signed-digit planes: one digit in three, over two planes, less small values."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Estimated cycles of a layer and where they come from."""
+
+    cycles: int
+    compute: int
+    """Cycles of the compute unit alone."""
+    additions: int
+    """Weight rows added (each ``lanes`` additions)."""
+    read: int
+    """Bytes read."""
+    written: int
+    """Bytes written."""
+
+
+def chunk_entries(first: int, last: int, string: int, banks: int) -> int:
+    """FIFO entries of window words ``first`` to ``last - 1``."""
+    total = 0
+    while first < last:
+        end = min(last, (first // string + 1) * string)
+        total += ceil_div(end - first, banks)
+        first = end
+    return total
+
+
+def combine(preset: Preset, compute: float, additions: float, read: int, written: int,
+            transfers: int, overlap: bool = True) -> Cost:
+    """Overlap compute with transfers."""
+    transfer = (read + written) / preset.beat_bytes + TRANSFER * transfers
+    slow, fast = max(compute, transfer), min(compute, transfer)
+    cycles = slow + (0.05 if overlap else 0.7) * fast
+    return Cost(round(cycles), round(compute), round(additions), read, written)
+
+
+def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, tiles: int,
+              passes: int, chunks: tuple[tuple[int, int], ...], map_beats: int, map_stays: bool,
+              weights_stay: bool, tile_rows: int, overlap: bool) -> Cost:
+    """Cost of a tiling; the arguments are those of a `ConvPlan`."""
+    (height, width), parts = shape.out_size, preset.beats_per_tile
+    results = height * width * shape.steps
+    units = results * shape.planes
+    compute = additions = 0.0
+    for number, (first, last) in enumerate(chunks):
+        share = (last - first) / shape.window
+        if shape.depthwise:
+            added = units * (last - first) * (1 - (1 - shape.density) ** preset.lanes)
+        else:
+            taps = shape.kernel[0] * shape.kernel[1]
+            added = units * shape.density * share * taps * shape.in_channels / shape.slices
+        reads = units * chunk_entries(first, last, shape.string, preset.map_banks)
+        beats = results * parts * (shape.repeat if number == len(chunks) - 1 else 1)
+        compute += max(added / preset.groups, reads, beats) + blocks * CHANGE_OVER
+        additions += added
+    compute, additions = (value * shape.slices * tiles for value in (compute, additions))
+    beat = preset.beat_bytes
+    map_loads = blocks * passes
+    if shape.depthwise:
+        map_loads *= ceil_div(tiles * preset.lanes, WORD_BITS)
+    elif not map_stays:
+        map_loads *= tiles * shape.slices
+    weights = tiles * tile_rows * preset.lanes * (1 if weights_stay else blocks)
+    residual_pixel = 2 * preset.lanes * height * width * tiles
+    read = (map_loads * map_beats * beat + weights + tiles * preset.lanes * 8
+            + min(shape.residual_steps, shape.steps) * residual_pixel)
+    written = (shape.out_steps * shape.out_planes * height * width * 4
+               * ceil_div(shape.out_channels, WORD_BITS))
+    if shape.writes_residual:
+        written += shape.steps * residual_pixel
+    transfers = map_loads + blocks * tiles
+    return combine(preset, compute, additions, read, written, transfers, overlap)

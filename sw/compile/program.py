@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled program: what goes into memory, where tensors are, and what each layer costs."""
+
+import dataclasses
+
+import numpy as np
+from rich.table import Table
+
+from hw.descriptor import DESCRIPTOR_BYTES
+from hw.presets import Preset
+from sw.compile.layout import Layout
+
+__all__ = ["LayerRow", "Program"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerRow:
+    """A layer in the compiler's table."""
+
+    name: str
+    kind: str
+    out_shape: tuple[int, ...]
+    weights: int
+    tiles: int
+    blocks: int
+    chunks: int
+    cycles: int
+    """Predicted."""
+    compute_cycles: int
+    additions: int
+    """Predicted weight rows added; times lanes, the additions of the array."""
+    bytes_read: int
+    bytes_written: int
+    descriptors: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Everything a driver needs to run one image of a model on one preset.
+
+    Addresses are absolute. Functions that take ``memory`` (uint8) expect its first byte at address
+    ``origin``.
+    """
+
+    model_name: str
+    preset: Preset
+    base: int
+    size: int
+    """Bytes of memory from ``base``: constants, program, input and every tensor."""
+    segments: tuple[tuple[int, np.ndarray], ...]
+    """(address, bytes) that must be in memory before a run, the program included."""
+    descriptors: tuple[bytes, ...]
+    address: int
+    """Of the first descriptor."""
+    tensors: dict[str, Layout]
+    input_name: str
+    logits_name: str
+    read_region: tuple[int, int]
+    write_region: tuple[int, int]
+    layers: tuple[LayerRow, ...]
+
+    @property
+    def count(self) -> int:
+        """Descriptors, END included."""
+        return len(self.descriptors)
+
+    @property
+    def program_bytes(self) -> int:
+        return DESCRIPTOR_BYTES * self.count
+
+    @property
+    def predicted_cycles(self) -> int:
+        return sum(row.cycles for row in self.layers)
+
+    def load(self, memory: np.ndarray, origin: int = 0) -> None:
+        """Write constants and program."""
+        for address, data in self.segments:
+            memory[address - origin:address - origin + data.size] = data
+
+    def write_input(self, memory: np.ndarray, image: np.ndarray, origin: int = 0) -> None:
+        """Write an integer image `[Ti, C, H, W]` (numpy or torch)."""
+        layout = self.tensors[self.input_name]
+        data = layout.encode(np.asarray(image))
+        memory[layout.address - origin:layout.address - origin + data.size] = data
+
+    def read_tensor(self, memory: np.ndarray, name: str, origin: int = 0) -> np.ndarray:
+        """A tensor in the model's shape."""
+        layout = self.tensors[name]
+        start = layout.address - origin
+        return layout.decode(memory[start:start + layout.size])
+
+    def rows(self) -> list[dict[str, object]]:
+        """The layer table as dicts."""
+        return [dataclasses.asdict(row) for row in self.layers]
+
+    def table(self) -> Table:
+        """The layer table for a terminal."""
+        table = Table(title=f"{self.model_name} on {self.preset.name}: {self.count} descriptors, "
+                      f"{self.size / 1e6:.2f} MB, {self.predicted_cycles:,} cycles predicted")
+        names = ["layer", "kind", "output", "weights", "tiles", "blocks", "chunks", "descriptors",
+                 "bytes", "cycles", "busy"]
+        for name in names:
+            table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
+        for row in self.layers:
+            busy = row.additions / self.preset.groups / max(row.cycles, 1)
+            table.add_row(row.name, row.kind, "x".join(map(str, row.out_shape)),
+                          f"{row.weights:,}", str(row.tiles), str(row.blocks), str(row.chunks),
+                          str(row.descriptors), f"{row.bytes_read + row.bytes_written:,}",
+                          f"{row.cycles:,}", f"{busy:.0%}")
+        return table

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the command line shows: progress and tables. Results go to stdout, progress to stderr."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from hw.presets import Preset
+from sw.report import RunReport
+
+__all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_report"]
+
+TABLE_WIDTH = 160
+"""Columns of a table where the output is no terminal."""
+SHOWN_DIFFERENCES = 5
+
+out = Console(highlight=False, soft_wrap=False)
+if not out.is_terminal:
+    out = Console(highlight=False, width=TABLE_WIDTH)
+_errors = Console(stderr=True, highlight=False)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on a terminal, a line for each new activity elsewhere."""
+    if not _errors.is_terminal:
+        yield _lines()
+        return
+    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TimeElapsedColumn(), console=_errors, transient=True)
+    with bar:
+        task = bar.add_task("", total=None)
+
+        def step(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total or None)
+
+        yield step
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    def step(what: str, done: int, total: int) -> None:
+        if done < total or not total:
+            count = f" ({done + 1}/{total})" if total > 1 else ""
+            _errors.print(f"[addend] {what}{count} ...", markup=False, soft_wrap=True)
+    return step
+
+
+def show_report(report: RunReport) -> None:
+    """Images, the totals, and the verdict."""
+    table = Table(title=f"{report.model} at T={report.time_steps}, {report.backend}"
+                  + (f", {report.preset} ({report.adders} adders)"
+                     if report.backend == "rtl" else ""))
+    for name in ("image", "class", "truth", "cycles", "useful additions", "utilisation", "equal"):
+        table.add_column(name, justify="left" if name in ("image", "class", "truth") else "right")
+    for image in report.images:
+        used = report.utilisation_of(image.useful_additions, image.cycles)
+        table.add_row(
+            image.name, report.class_name(image.prediction), report.class_name(image.truth),
+            "-" if image.cycles is None else f"{image.cycles:,}", f"{image.useful_additions:,}",
+            "-" if used is None else f"{used:.1%}",
+            "-" if not image.tensors_compared else "no" if image.differences else "yes")
+    out.print(table)
+    if report.correct is not None:
+        out.print(f"right: {report.correct} of {len(report.images)}")
+    if report.utilisation is not None:
+        out.print(f"utilisation: {report.utilisation:.1%} ({report.useful_additions:,} useful "
+                  f"additions / ({report.adders} adders x {report.cycles:,} cycles))")
+        out.print(f"seconds: {report.seconds_build:.1f} build, {report.seconds_run:.1f} run")
+    for difference in report.differences[:SHOWN_DIFFERENCES]:
+        out.print(f"difference: {difference}", markup=False, soft_wrap=True)
+    if len(report.differences) > SHOWN_DIFFERENCES:
+        out.print(f"... and in {len(report.differences) - SHOWN_DIFFERENCES} more tensors")
+    if report.bit_exact is None:
+        out.print("bit-exact: nothing was compared (golden model alone)")
+        return
+    out.print(f"bit-exact: {'yes' if report.bit_exact else 'no'} "
+              f"({report.tensors_compared:,} tensors, {report.values_compared:,} values compared)")
+
+
+def preset_table(preset: Preset) -> Table:
+    """Sizes of a preset."""
+    table = Table(title=f"preset {preset.name}")
+    for name in ("part", "size", "bytes"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    table.add_row("adders", f"{preset.adders} ({preset.groups} groups x {preset.lanes} lanes)", "")
+    table.add_row("epilogue", f"{preset.epilogue_lanes} channels a cycle", "")
+    table.add_row("memory port", f"{preset.axi_bits} bits", str(preset.beat_bytes))
+    table.add_row("window read", f"{preset.map_banks} words of 32 spikes", "")
+    buffers = (
+        ("map buffer", preset.map_rows, preset.map_row_bits),
+        ("weight buffer", preset.weight_rows, preset.weight_row_bits),
+        ("partial sums", preset.psum_rows, preset.sum_width * preset.epilogue_lanes),
+        ("residual buffer", preset.residual_rows, preset.residual_row_bits),
+        ("parameters", preset.param_rows, preset.param_row_bits),
+        ("output buffer", preset.out_rows, preset.out_banks * preset.axi_bits))
+    for name, rows, bits in buffers:
+        table.add_row(name, f"{rows} x {bits} bits", f"{rows * bits // 8:,}")
+    total = sum(rows * bits for _, rows, bits in buffers)
+    table.add_row("memory on chip", "", f"{total // 8:,}", style="bold")
+    return table

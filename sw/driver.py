@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs programs on an accelerator behind any Transport."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+
+from hw import regmap
+from hw.descriptor import DESCRIPTOR_BYTES
+from hw.presets import Preset
+from hw.regmap import ErrorCode
+from sw.errors import AddendError
+from sw.transport import Transport
+
+__all__ = ["Counters", "DeviceError", "DeviceMismatch", "DeviceTimeout", "Driver", "Region",
+           "RegionError"]
+
+_START, _SOFT_RESET, _IRQ_CLEAR = 1, 2, 4
+_BUSY, _DONE, _ERROR = 1, 2, 4
+_RESET_POLLS = 10_000
+
+
+class DeviceError(AddendError):
+    """The accelerator stopped a program: ``code``, descriptor ``index``, ``layer``."""
+
+    def __init__(self, code: int, index: int, layer: int) -> None:
+        known = {int(value) for value in ErrorCode}
+        self.code = ErrorCode(code) if code in known else code
+        self.index = index
+        self.layer = layer
+        name = self.code.name if isinstance(self.code, ErrorCode) else f"code {code}"
+        super().__init__(f"{name} at descriptor {index}, layer {layer}")
+
+
+class DeviceTimeout(AddendError):
+    """The accelerator did not end in time."""
+
+
+class DeviceMismatch(AddendError):
+    """The accelerator is of another preset or version than the host expects."""
+
+
+class RegionError(AddendError):
+    """A memory region or segment that isn't in the accelerator's memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Bytes ``base .. limit - 1`` of memory."""
+
+    base: int
+    limit: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counters:
+    """What a run did; see hw.regmap.COUNTERS."""
+
+    cycles: int
+    additions: int
+    skipped: int
+    bytes_read: int
+    bytes_written: int
+    stalls: dict[str, int]
+    """Cycles by cause; see hw.regmap.STALL_CAUSES."""
+
+
+class Driver:
+    """One accelerator of a known preset.
+
+    Raises DeviceMismatch when the hardware isn't of ``preset``.
+    """
+
+    def __init__(self, transport: Transport, preset: Preset) -> None:
+        self.transport = transport
+        self.preset = preset
+        found, expected = self.register("identity"), regmap.identity(preset)
+        if found != expected:
+            raise DeviceMismatch(f"identity is {found:#010x}, but preset {preset.name} of this "
+                                 f"version is {expected:#010x}")
+
+    def register(self, name: str) -> int:
+        """Return the register called ``name``."""
+        return self.transport.read32(regmap.address(name))
+
+    def set_register(self, name: str, value: int) -> None:
+        """Write the register called ``name``."""
+        self.transport.write32(regmap.address(name), value)
+
+    def load(self, segments: Iterable[tuple[int, bytes | np.ndarray]]) -> None:
+        """Copy (address, content) segments to memory."""
+        memory = self.transport.memory
+        for address, content in segments:
+            if isinstance(content, np.ndarray):
+                content = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
+            else:
+                content = np.frombuffer(content, np.uint8)
+            self._demand("segment", Region(address, address + content.size))
+            memory[address:address + content.size] = content
+
+    def read(self, address: int, count: int) -> np.ndarray:
+        """Return a copy of ``count`` bytes of memory."""
+        self._demand("segment", Region(address, address + count))
+        return self.transport.memory[address:address + count].copy()
+
+    def run(self, program: int, count: int, readable: Region, writable: Region, *,
+            timeout: int = 1_000_000_000, watchdog: int = 1 << 20) -> Counters:
+        """Run ``count`` descriptors at address ``program`` to their END.
+
+        The accelerator reads only in ``readable`` and writes only in ``writable``. Raises
+        DeviceError when it stops the run, DeviceTimeout after ``timeout`` cycles; the
+        accelerator can be used again after either.
+        """
+        self._demand("program", Region(program, program + count * DESCRIPTOR_BYTES))
+        self._demand("readable region", readable)
+        self._demand("writable region", writable)
+        if self.register("status") & (_BUSY | _ERROR):
+            self.reset()
+        for name, value in (
+                ("program_address", program), ("program_count", count),
+                ("read_base", readable.base), ("read_limit", readable.limit),
+                ("write_base", writable.base), ("write_limit", writable.limit),
+                ("watchdog_cycles", watchdog), ("irq_enable", 3), ("control", _START)):
+            self.set_register(name, value)
+        arrived = self.transport.wait(timeout)
+        status = self.register("status")
+        if status & _ERROR:
+            error = DeviceError(self.register("error_code"), self.register("error_index"),
+                                self.register("error_layer"))
+            self.reset()
+            raise error
+        if not arrived or not status & _DONE:
+            layer = self.register("layer")
+            self.reset()
+            raise DeviceTimeout(f"no END after {timeout} cycles; last layer {layer}")
+        self.set_register("control", _IRQ_CLEAR)
+        return self.counters()
+
+    def reset(self) -> None:
+        """Stop whatever runs and clear errors."""
+        self.set_register("control", _SOFT_RESET)
+        for _ in range(_RESET_POLLS):
+            if not self.register("status"):
+                return
+        raise DeviceTimeout("the accelerator does not end its memory transactions")
+
+    def counters(self) -> Counters:
+        """Return the counters of the last run."""
+        values = {}
+        for name in regmap.COUNTERS:
+            low = self.register(f"{name}_low")
+            values[name] = low | self.register(f"{name}_high") << 32
+        stalls = {cause: values.pop(f"stall_{cause}") for cause in regmap.STALL_CAUSES}
+        return Counters(**values, stalls=stalls)
+
+    def _demand(self, what: str, region: Region) -> None:
+        size = self.transport.memory.size
+        if not 0 <= region.base <= region.limit <= size:
+            raise RegionError(f"{what} {region.base:#x} to {region.limit:#x} isn't in the "
+                              f"{size:#x} bytes of memory")

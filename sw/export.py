@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write results as files: reports, compiled programs, and Verilog. Whole files or none."""
+
+import dataclasses
+import importlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from hw import regmap
+from hw.presets import Preset
+from sw.compile.program import Program
+
+__all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_json"]
+
+CORES = {"lif": "hw.lif.epilogue:Epilogue", "conv": "hw.conv.group:Group",
+         "sdsa": "hw.sdsa.count_matrix:CountMatrix"}
+"""Components that can be exported alone: the class, built from a preset."""
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def export_program(program: Program, path: Path) -> list[Path]:
+    """Write the memory image to `path` and its description beside it, as `.json`.
+
+    The image is the segments one behind the other; the description says at which address each
+    belongs, and where the program, the input and every tensor are.
+    """
+    segments, parts, offset = [], [], 0
+    for address, data in program.segments:
+        segments.append({"address": address, "offset": offset, "bytes": int(data.size)})
+        parts.append(np.ascontiguousarray(data).tobytes())
+        offset += int(data.size)
+    description = {
+        "model": program.model_name, "preset": program.preset.name, "image": path.name,
+        "identity": regmap.identity(program.preset), "memory_base": program.base,
+        "memory_bytes": program.size, "program_address": program.address,
+        "program_count": program.count, "read_region": list(program.read_region),
+        "write_region": list(program.write_region), "input": program.input_name,
+        "logits": program.logits_name, "segments": segments,
+        "tensors": {name: {"layout": type(layout).__name__, "bytes": layout.size,
+                           **dataclasses.asdict(layout)}
+                    for name, layout in program.tensors.items()},
+        "predicted_cycles": program.predicted_cycles, "layers": program.rows()}
+    beside = path.with_suffix(".json")
+    if beside == path:
+        raise ValueError(f"{path}: the image needs another suffix than .json")
+    write_bytes(path, b"".join(parts))
+    write_json(beside, description)
+    return [path, beside]
+
+
+def export_verilog(preset: Preset, folder: Path, core: str | None = None) -> list[Path]:
+    """Write Verilog of the accelerator, with its register header, or of one core."""
+    if core is None:
+        from hw.generate import TOP, generate   # not at the top: only this needs Amaranth
+
+        name, text = TOP, generate(preset.name)
+    else:
+        name, text = f"addend_{core}", _core(preset, core)
+    verilog = folder / f"{name}.v"
+    write_bytes(verilog, text.encode())
+    parameters = folder / f"{name}.json"
+    write_json(parameters, {"top": name, "preset": dataclasses.asdict(preset),
+                            "adders": preset.adders,
+                            "identity": None if core else regmap.identity(preset)})
+    if core is not None:
+        return [verilog, parameters]
+    header = folder / f"{name}_registers.h"
+    write_bytes(header, regmap.c_header().encode())
+    return [verilog, parameters, header]
+
+
+def _core(preset: Preset, core: str) -> str:
+    from amaranth.back import verilog
+
+    from hw.fastmem import fast_memories
+
+    module, name = CORES[core].split(":")
+    component = getattr(importlib.import_module(module), name)(preset)
+    with fast_memories():
+        return verilog.convert(component, name=f"addend_{core}", emit_src=False,
+                               strip_internal_attrs=True)

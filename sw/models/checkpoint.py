@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoint files: `.pt` (with or without the published `model` wrapper) and `.safetensors`.
+
+What shapes cannot tell (strides, heads, time steps, input normalisation) is in the `meta`
+dictionary of a `.pt` file or in the JSON of the safetensors metadata key `addend_config`.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sw.models.config import CheckpointError
+
+__all__ = ["METADATA_KEY", "read_checkpoint", "write_checkpoint"]
+
+METADATA_KEY = "addend_config"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = (file.metadata() or {}).get(METADATA_KEY, "{}")
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+    try:
+        meta = json.loads(meta)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: metadata {METADATA_KEY!r} is no JSON: {error}") from error
+    return state, meta
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or an unsafe file
+        raise CheckpointError(f"{path}: not a readable weights-only file: {error}") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict")
+    meta = content.get("meta", {})
+    return content.get("model", content), meta
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dictionary and metadata of a checkpoint file."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    state, meta = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
+    if not isinstance(meta, Mapping):
+        raise CheckpointError(f"{path}: metadata must be a dictionary, not {type(meta).__name__}")
+    if not isinstance(state, Mapping) or not state:
+        raise CheckpointError(f"{path}: holds no state_dict")
+    for key, value in state.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{path}: key {key!r} is a {type(value).__name__}, not a tensor")
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{path}: key {key!r} has values that are not finite")
+    return dict(state), dict(meta)
+
+
+def write_checkpoint(
+    path: str | Path, state: Mapping[str, Tensor], meta: Mapping[str, Any]
+) -> None:
+    """Write a `.safetensors` checkpoint whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    save_file(state, temporary, {METADATA_KEY: json.dumps(dict(meta), sort_keys=True)})
+    os.replace(temporary, path)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traces of neuron outputs, and evaluation of a network forced along a trace ("teacher forcing").
+
+With random weights one flipped spike changes all that follows, so two evaluations are compared
+layer by layer: every neuron layer receives what the traced spikes of the layers before it make,
+whatever this network would have fired.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sw.models.lif import Lif
+
+__all__ = ["TraceError", "capture", "read_trace", "teacher_forced", "write_trace"]
+
+
+class TraceError(ValueError):
+    """A trace that does not fit; the message names the layer."""
+
+
+def read_trace(path: str | Path) -> dict[str, Tensor]:
+    """Spikes (uint8 0 or 1) by neuron name: `<name>` packed by np.packbits, `<name>#shape`."""
+    trace = {}
+    with np.load(path) as file:
+        for name in file.files:
+            if name.endswith("#shape"):
+                continue
+            if f"{name}#shape" not in file.files:
+                raise TraceError(f"{path}: {name!r} has no shape")
+            shape = tuple(int(size) for size in file[f"{name}#shape"])
+            count = int(np.prod(shape))
+            if file[name].size != (count + 7) // 8:
+                raise TraceError(f"{path}: {name!r} has {file[name].size} bytes, not those of "
+                                 f"shape {shape}")
+            bits = np.unpackbits(file[name], count=count).reshape(shape)
+            trace[name] = torch.from_numpy(bits)
+    return trace
+
+
+def write_trace(path: str | Path, trace: Mapping[str, Tensor]) -> None:
+    """Write spikes in the form that `read_trace` reads."""
+    arrays = {}
+    for name, spikes in trace.items():
+        arrays[name] = np.packbits(spikes.numpy().astype(np.uint8).reshape(-1))
+        arrays[f"{name}#shape"] = np.array(spikes.shape)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+@torch.no_grad()
+def capture(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Run the network: its output, and (input, spikes) of every neuron layer by name."""
+    record: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str):
+        def store(module: nn.Module, args: tuple, spikes: Tensor) -> None:
+            record[name] = (args[0].clone(), spikes)
+        return store
+
+    handles = [module.register_forward_hook(hook(name))
+               for name, module in model.named_modules() if isinstance(module, Lif)]
+    try:
+        return model(x), record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def teacher_forced(
+    model: nn.Module, x: Tensor, trace: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Run the network with every neuron's output replaced by its traced spikes.
+
+    Returns the network's output, and for every neuron layer (membrane h before the reset, spikes
+    that h makes); the membrane's history is reset where the *trace* fired. The number of steps is
+    the model's `time_steps`.
+    """
+    results: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str):
+        def force(module: Lif, args: tuple, spikes: Tensor) -> Tensor:
+            if name not in trace:
+                raise TraceError(f"the trace has no layer {name!r}")
+            if trace[name].shape != spikes.shape:
+                raise TraceError(f"layer {name!r} is traced with shape {tuple(trace[name].shape)}, "
+                                 f"the network has {tuple(spikes.shape)}")
+            forced = trace[name].to(spikes.dtype)
+            h = module.membrane(args[0], forced)
+            results[name] = (h, (h - module.threshold >= 0).to(torch.uint8))
+            return forced
+        return force
+
+    handles = [module.register_forward_hook(hook(name))
+               for name, module in model.named_modules() if isinstance(module, Lif)]
+    try:
+        return model(x), results
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantise checkpoints and run images, as the command line does: the Python API behind `addend`.
+
+    model = quantise_checkpoint("checkpoint.safetensors", "calibration.npz", time_steps=4)
+    report = run(model, load_images("pictures", model), get_preset("ecp5"))
+    print(report.bit_exact, report.predictions)
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hw.presets import Preset
+from sw.compile.compiler import compile_model
+from sw.compile.program import Program
+from sw.driver import Counters, Driver, Region
+from sw.errors import AddendError
+from sw.golden.network import evaluate, quantise_images
+from sw.golden.numbers import naf_count
+from sw.golden.useful import useful_additions
+from sw.images import Images, InputSpec, load_images
+from sw.layer_clock import LayerClock
+from sw.model_file import IntegerModel
+from sw.models.meta_spikeformer import load_checkpoint
+from sw.models.checkpoint import read_checkpoint
+from sw.quantise.calibrate import calibrate
+from sw.quantise.quantiser import quantise_with_report
+from sw.report import Difference, ImageResult, LayerResult, RunReport, first_difference
+
+__all__ = ["BACKENDS", "compile_model", "load_images", "quantise_checkpoint", "run"]
+
+BACKENDS = ("rtl", "golden")
+STALL = 64
+"""Of 256 cycles, those in which `stalls` pauses each channel of the memory port."""
+_POISON = 0xA5
+"""What fills the writable memory before each image: a tensor that is not written differs."""
+
+Step = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and the whole."""
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+# Quantise -------------------------------------------------------------------------------------
+
+def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
+                        time_steps: int | None = None, name: str | None = None,
+                        limit: int | None = None, size: tuple[int, int] | None = None,
+                        integer_bits: int = 10, step: Step = _silent,
+                        **overrides: object) -> IntegerModel:
+    """The integer model of a float checkpoint.
+
+    `calibration` is anything that `load_images` reads; `size` the height and width of the input
+    where pictures are given and the checkpoint doesn't say. `overrides` replace the checkpoint's
+    sizes (fields of `MetaSpikeFormerConfig`) and its `mean`, `std` and `classes`.
+    """
+    meta = read_checkpoint(checkpoint)[1]
+    said = {key: overrides.pop(key, None) or meta.get(key) or ()
+            for key in ("mean", "std", "classes")}
+    mean, std = (tuple(map(float, said[key])) for key in ("mean", "std"))
+    step("reading the checkpoint", 0, 1)
+    config, network = load_checkpoint(checkpoint, **overrides)
+    for key, value in (("mean", mean), ("std", std)):
+        if len(value) not in (0, config.in_channels) or len(mean) != len(std):
+            raise AddendError(f"{checkpoint}: {key} has {len(value)} values for "
+                              f"{config.in_channels} channels")
+    steps = config.time_steps if time_steps is None else time_steps
+    if steps < 1:
+        raise AddendError(f"time_steps is {steps}, must be at least 1")
+    height, width = size or meta.get("image_size") or (None, None)
+    spec = InputSpec(channels=config.in_channels, height=height, width=width, mean=mean, std=std,
+                     frames=None)
+    images = load_images(calibration, spec, limit=limit)
+    pixels = images.pixels
+    if pixels.dim() == 5:
+        if time_steps is not None and pixels.shape[1] != time_steps:
+            raise AddendError(f"{calibration}: {pixels.shape[1]} frames an image, but time_steps "
+                              f"is {time_steps}")
+        pixels, steps = pixels.transpose(0, 1), pixels.shape[1]
+    step("calibrating", 0, len(images))
+    measured = calibrate(network, pixels, time_steps=steps)
+    step("quantising", len(images), len(images))
+    return quantise_with_report(
+        network, config, measured, time_steps=steps, name=name or Path(checkpoint).stem,
+        classes=tuple(said["classes"]), mean=mean, std=std, integer_bits=integer_bits)[0]
+
+
+# Run ------------------------------------------------------------------------------------------
+
+def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
+        stalls: int | None = None, latency: int = 100, step: Step = _silent) -> RunReport:
+    """Run every image and, on the RTL, compare every tensor with the golden model.
+
+    `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
+    the seed of random pauses on the memory port, `latency` the memory's in cycles.
+    """
+    if backend not in BACKENDS:
+        raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
+    integers = quantise_images(model, images.pixels)
+    report = RunReport(model=model.name, preset=preset.name, backend=backend,
+                       adders=preset.adders, time_steps=model.time_steps,
+                       classes=model.classes, logits_scale=model.logits.scale)
+    if backend == "golden":
+        for number, name in enumerate(images.names):
+            step(f"golden model, image {name}", number, len(images))
+            start = time.monotonic()
+            golden = evaluate(model, integers[number])
+            report.seconds_golden += time.monotonic() - start
+            report.images.append(_result(model, images, number, golden, golden, None, None))
+        step("done", len(images), len(images))
+        return report
+    with _Device(model, preset, stalls, latency, report, step) as device:
+        for number, name in enumerate(images.names):
+            step(f"{preset.name}, image {name}", number, len(images))
+            found, counters, cycles = device.run(integers[number])
+            start = time.monotonic()
+            golden = evaluate(model, integers[number])
+            report.seconds_golden += time.monotonic() - start
+            report.images.append(_result(model, images, number, golden, found, counters, cycles))
+    step("done", len(images), len(images))
+    return report
+
+
+class _Device:
+    """The simulated accelerator with the program of a model in its memory."""
+
+    def __init__(self, model: IntegerModel, preset: Preset, stalls: int | None, latency: int,
+                 report: RunReport, step: Step) -> None:
+        from sim.build import build             # not at the top: the simulator needs Amaranth
+        from sim.verilated import VerilatedTransport
+
+        self.model, self.report = model, report
+        step(f"compiling {model.name} for {preset.name}", 0, 0)
+        start = time.monotonic()
+        self.program = compile_model(model, preset)
+        report.seconds_compile = time.monotonic() - start
+        step(f"building the simulation of {preset.name}", 0, 0)
+        start = time.monotonic()
+        build(preset.name)
+        report.seconds_build = time.monotonic() - start
+        self.transport = LayerClock(VerilatedTransport(
+            preset, memory_bytes=_whole_pages(self.program), latency=latency,
+            stall=0 if stalls is None else STALL, seed=stalls or 0), len(model.layers))
+        self.driver = Driver(self.transport, preset)
+        self.driver.load(self.program.segments)
+
+    def __enter__(self) -> "_Device":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.transport.close()
+
+    def run(self, image: torch.Tensor) -> tuple[dict[str, torch.Tensor], Counters, list[int]]:
+        """Every tensor that the accelerator writes, its counters, and the cycles of each layer."""
+        program, memory = self.program, self.transport.memory
+        readable, writable = Region(*program.read_region), Region(*program.write_region)
+        memory[writable.base:writable.limit] = _POISON
+        program.write_input(memory, image.numpy())
+        self.transport.start()
+        start = time.monotonic()
+        counters = self.driver.run(
+            program.address, program.count, readable, writable,
+            timeout=100 * program.predicted_cycles + 10_000_000)
+        self.report.seconds_run += time.monotonic() - start
+        found = {name: torch.from_numpy(np.ascontiguousarray(program.read_tensor(memory, name)))
+                 for name in program.tensors if name != program.input_name}
+        return found, counters, self.transport.layers(counters.cycles)
+
+
+def _whole_pages(program: Program) -> int:
+    return -(-(program.base + program.size) // 4096) * 4096
+
+
+def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, torch.Tensor],
+            found: dict[str, torch.Tensor], counters: Counters | None,
+            cycles: list[int] | None) -> ImageResult:
+    """One image's account; compares when there are counters, that is, a device's tensors."""
+    useful = useful_additions(model, golden)
+    layers, compared, values = [], 0, 0
+    differences: list[Difference] = []
+    for index, layer in enumerate(model.layers):
+        equal = None
+        if counters is not None:
+            before = len(differences)
+            for name in layer.outputs.values():
+                compared += 1
+                values += golden[name].numel()
+                difference = first_difference(number, layer, name, golden[name], found[name])
+                if difference is not None:
+                    differences.append(difference)
+            equal = len(differences) == before
+        spikes = layer.outputs.get("spikes")
+        layers.append(LayerResult(
+            name=layer.name, kind=layer.kind,
+            spikes=0 if spikes is None else int(golden[spikes].sum()),
+            digits=sum(_digits(model, golden, name) for name in layer.inputs),
+            useful_additions=useful[layer.name], cycles=None if cycles is None else cycles[index],
+            equal=equal))
+    logits = found[model.logits.tensor].tolist()
+    result = ImageResult(
+        name=images.names[number], truth=None if images.labels is None else images.labels[number],
+        prediction=max(range(len(logits)), key=logits.__getitem__), logits=logits, layers=layers,
+        tensors_compared=compared, values_compared=values, differences=differences)
+    if counters is None:
+        return result
+    return replace(result, cycles=counters.cycles, bytes_read=counters.bytes_read,
+                   bytes_written=counters.bytes_written, additions=counters.additions)
+
+
+def _digits(model: IntegerModel, golden: dict[str, torch.Tensor], name: str) -> int:
+    """Non-zero digits of a tensor: its ones, or those of its integers' signed digits."""
+    kind, value = model.tensors[name].kind, golden[name]
+    if kind in ("image", "integer"):
+        return int(naf_count(value).sum())
+    return int(torch.count_nonzero(value))

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Augmentation of a batch of images on the device: crop, flip, erasing, CutMix.
+
+Images are normalised floats `[N, 3, 32, 32]`; zero is the mean colour. All random numbers come from
+one generator, so that a run can be repeated.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["crop_and_flip", "cut_mix", "erase"]
+
+
+def _random(generator: torch.Generator, *size: int) -> Tensor:
+    return torch.rand(size, generator=generator, device=generator.device)
+
+
+def _boxes(generator: torch.Generator, count: int, size: int, sides: Tensor) -> Tensor:
+    """Masks `[count, 1, size, size]` of boxes with the given heights and widths `[2, count]`."""
+    centres = _random(generator, 2, count) * size
+    grid = torch.arange(size, device=generator.device) + 0.5
+    inside = (grid - centres[..., None]).abs() < sides[..., None] / 2
+    return inside[0][:, None, :, None] & inside[1][:, None, None, :]
+
+
+def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
+    """Shift each image by up to `padding` pixels (zeros come in) and mirror half of them."""
+    count, _, size, _ = images.shape
+    padded = F.pad(images, [padding] * 4)
+    shifts = (_random(generator, 2, count) * (2 * padding + 1)).long()
+    grid = torch.arange(size, device=images.device)
+    rows, columns = shifts[0][:, None] + grid, shifts[1][:, None] + grid
+    mirrored = _random(generator, count) < 0.5
+    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    item = torch.arange(count, device=images.device)[:, None, None]
+    chosen = padded.permute(0, 2, 3, 1)[item, rows[:, :, None], columns[:, None, :]]
+    return chosen.permute(0, 3, 1, 2)
+
+
+def erase(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Set one box (a tenth to a third of the image) of some images to the mean colour."""
+    count, size = len(images), images.shape[-1]
+    area = _random(generator, count) * 0.23 + 0.1
+    aspect = torch.exp((_random(generator, count) - 0.5) * 1.6)
+    sides = size * torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()])
+    mask = _boxes(generator, count, size, sides)
+    mask &= (_random(generator, count) < probability)[:, None, None, None]
+    return images.masked_fill(mask, 0)
+
+
+def cut_mix(
+    images: Tensor, generator: torch.Generator, probability: float
+) -> tuple[Tensor, Tensor]:
+    """Replace one box of some images by that of the next image in the batch.
+
+    Returns the images and, for each, the share that is still its own.
+    """
+    count, size = len(images), images.shape[-1]
+    side = size * (1 - _random(generator, count)).sqrt()
+    mask = _boxes(generator, count, size, side.expand(2, count))
+    mask &= (_random(generator, count) < probability)[:, None, None, None]
+    own = 1 - mask.flatten(1).float().mean(1)
+    return torch.where(mask, images.roll(1, 0), images), own

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The register list and what is generated from it."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from hw import regmap
+from hw.presets import PRESETS
+
+ROOT = pathlib.Path(regmap.__file__).parent.parent
+
+
+def test_document_is_up_to_date():
+    found = (ROOT / "docs" / "registers.md").read_text()
+    assert found == regmap.markdown(), "run: python -m hw.regmap"
+
+
+def test_addresses():
+    addresses = [regmap.address(register.name) for register in regmap.REGISTERS]
+    assert addresses == list(range(0, 4 * len(addresses), 4))
+    assert addresses[-1] < 1 << regmap.ADDRESS_BITS
+    assert regmap.address("identity") == 0
+    with pytest.raises(KeyError, match="no register 'nothing'"):
+        regmap.address("nothing")
+
+
+def test_fields_fit():
+    for register in regmap.REGISTERS:
+        assert sum(width for _, _, width in register.ports()) <= 32, register.name
+
+
+def test_identity_names_the_preset():
+    identities = {regmap.identity(preset) for preset in PRESETS.values()}
+    assert len(identities) == len(PRESETS)
+    changed = dataclasses.replace(PRESETS["tiny"], guard_bits=7)
+    assert regmap.identity(changed) not in identities
+
+
+def test_c_header(tmp_path):
+    header = regmap.c_header()
+    assert "#define ADDEND_IDENTITY 0x000u" in header
+    assert f"#define ADDEND_ERROR_WATCHDOG {regmap.ErrorCode.WATCHDOG.value}u" in header
+    assert header.count("#define") == len(regmap.REGISTERS) + len(regmap.ErrorCode)
+
+
+def test_host_side_needs_no_amaranth():
+    code = ("import sys; sys.modules['amaranth'] = None; "
+            "import sw.driver, sw.transport, hw.regmap, hw.presets, hw.descriptor")
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_stall_causes_are_those_of_the_compute_unit():
+    compute = pytest.importorskip("hw.compute")
+    assert regmap.STALL_CAUSES == compute.STALL_CAUSES

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated memory sees each broken rule of the bus, and shares its bandwidth."""
+
+import numpy as np
+import pytest
+
+from hw.presets import get_preset
+from sim.build import QUICK
+from sim.verilated import ProtocolError, VerilatedTransport
+from tb.driver.rogue import RULES
+
+
+def rogue(rule, **options):
+    transport = VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 16, flags=QUICK,
+                                   generator="tb.driver.rogue:generate_rogue", **options)
+    transport.write32(0, rule)
+    return transport
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_broken_rule_is_seen(rule):
+    with rogue(rule, stall=200, seed=3) as transport:
+        if RULES[rule] is None:
+            assert transport.wait(1000)
+            assert transport.memory.sum() == 2 * 0x55
+        else:
+            with pytest.raises(ProtocolError, match=RULES[rule]):
+                transport.wait(1000)
+
+
+def test_latency():
+    cycles = []
+    for latency in (10, 110):
+        with rogue(0, latency=latency) as transport:
+            assert transport.wait(1000)
+            cycles.append(transport.cycle)
+    assert cycles[1] - cycles[0] == 100
+
+
+def test_bad_timing():
+    for options in ({"stall": 256}, {"latency": 0}, {"bandwidth": 0}):
+        with pytest.raises(ValueError, match="stall must be 0 to 255"):
+            rogue(0, **options)
+    with pytest.raises(ValueError, match="memory_bytes must be a multiple of 4096"):
+        VerilatedTransport(get_preset("tiny"), memory_bytes=100)
+
+
+def test_bandwidth_is_shared(stub_driver):
+    """At half a beat a cycle a copy takes four cycles a beat: it is read and written."""
+    from tb.driver.test_system import end, load, run, store
+    driver = stub_driver(bandwidth=4)
+    program = [load(length=500, post=1), store(length=500), end()]
+    few = run(driver, [end()]).cycles
+    taken = run(driver, program).cycles - few
+    assert np.isclose(taken, 4 * 500, rtol=0.15)

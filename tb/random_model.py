@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random integer models with the dataflow of Meta-SpikeFormer, for tests of compiler and hardware.
+
+Independent of the quantiser: weights are random int8, and shifts and thresholds follow from what
+the layers see for one random image, so that 10 to 40 % of the neurons fire and residuals fit.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sw.golden.network import evaluate_layer
+from sw.model_file import IntegerModel, Layer, Logits, ModelInput, check
+
+__all__ = ["random_image", "random_model"]
+
+FULL = ("sep", "channel", "down", "attention", "mlp")
+
+
+def random_image(model: IntegerModel, seed: int) -> torch.Tensor:
+    """An integer image `[Ti, C, H, W]` for a model, smooth enough to have structure."""
+    random = np.random.default_rng(seed)
+    image = model.input
+    limit = (1 << image.bits - 1) - 1
+    shape = (image.time_steps, image.channels, image.height, image.width)
+    values = random.normal(0, limit / 2.5, shape).round().clip(-limit, limit)
+    return torch.from_numpy(values.astype(np.int32))
+
+
+class _Builder:
+    def __init__(self, seed: int, time_steps: int, image: ModelInput, head: int) -> None:
+        self.random = np.random.default_rng(seed)
+        self.time_steps = time_steps
+        self.model = IntegerModel(
+            name=f"random-{seed}", time_steps=time_steps, residual_fraction=6, input=image,
+            logits=Logits("head.logits", head, 0.01), layers=())
+        self.values = {image.tensor: random_image(self.model, seed + 1).unsqueeze(0)}
+
+    def _ints(self, low: int, high: int, size: int | tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(self.random.integers(low, high + 1, size)).to(torch.int32)
+
+    def add(self, name: str, kind: str, inputs: Sequence[str], outputs: Sequence[str], *,
+            channels: int | None = None, kernel: int = 1, stride: int = 1, padding: int = 0,
+            residual: str | None = None, repeat: int = 1, heads: int | None = None,
+            bits: int | None = None) -> dict[str, str]:
+        """Append a layer with fitting arrays; returns its outputs by role."""
+        x = self.values[inputs[0]]
+        _, steps, in_channels, height, width = x.shape
+        channels = channels or in_channels
+        size = ((height + 2 * padding - kernel) // stride + 1,
+                (width + 2 * padding - kernel) // stride + 1)
+        layer = Layer(
+            name=name, kind=kind, inputs=tuple(inputs), in_channels=in_channels,
+            out_channels=channels, in_size=(height, width),
+            out_size=(1, 1) if kind == "pool" else size, kernel=(kernel, kernel), stride=stride,
+            padding=padding, residual=residual,
+            outputs={role: f"{name}.{role}" for role in outputs}, repeat=repeat,
+            integer_bits=bits, neuron={"kind": "lif"} if "spikes" in outputs else None,
+            heads=heads)
+        layer = self._arrays(layer)
+        layer = self._threshold(layer)
+        self.model = dataclasses.replace(self.model, layers=(*self.model.layers, layer))
+        made = evaluate_layer(self.model, layer, [self.values[name] for name in inputs],
+                              None if residual is None else self.values[residual])
+        self.values.update(made)
+        return dict(layer.outputs)
+
+    def _arrays(self, layer: Layer) -> Layer:
+        zeros = torch.zeros(layer.out_channels, dtype=torch.int32)
+        shapes = layer.array_shapes
+        if "weight" not in shapes:
+            return dataclasses.replace(layer, threshold=zeros)
+        scale = self.random.choice([30, 60, 127])
+        weight = self._ints(-scale, scale, shapes["weight"])
+        reach = weight.abs().flatten(1).sum(1)
+        bias = torch.from_numpy(self.random.normal(0, 1, layer.out_channels)) * reach * 0.1
+        layer = dataclasses.replace(layer, weight=weight.to(torch.int8), bias=bias.to(torch.int32),
+                                    shift=zeros.to(torch.int8), threshold=zeros)
+        if layer.integer_bits:
+            bound = reach * self.values_bound(layer) + layer.bias.abs()
+            need = torch.ceil(torch.log2(bound.double() + 1)) - (layer.integer_bits - 1)
+            return dataclasses.replace(layer, shift=need.clamp(min=-4).to(torch.int8))
+        if layer.outputs.keys() & {"residual", "logits"}:
+            current = self._current(layer).double().abs().amax((0, 1, 3, 4)) + 1
+            shift = torch.floor(torch.log2(current / self.random.uniform(40, 300)))
+            shift = (shift + self._ints(-1, 1, layer.out_channels)).clamp(-8, 23)
+            return dataclasses.replace(layer, shift=shift.to(torch.int8))
+        return layer
+
+    def values_bound(self, layer: Layer) -> int:
+        """Bound of the layer's input."""
+        return self.model.input_magnitude(layer)
+
+    def _current(self, layer: Layer) -> torch.Tensor:
+        """The neuron's input `[1, T, C, H, W]`."""
+        x = [self.values[name].double() for name in layer.inputs]
+        if layer.kind == "pool":
+            return x[0].sum((3, 4), keepdim=True)
+        if layer.kind == "attention":
+            q, k, v = (t.reshape(*t.shape[:2], layer.heads, -1, layer.in_positions) for t in x)
+            counts = torch.einsum("bthin,bthjn->bthij", k, v)
+            return torch.einsum("bthin,bthij->bthjn", q, counts).reshape(x[0].shape)
+        groups = layer.in_channels if layer.kind == "depthwise" else 1
+        acc = torch.nn.functional.conv2d(x[0][0], layer.weight.double(), layer.bias.double(),
+                                         layer.stride, layer.padding, 1, groups)
+        if "residual" in layer.outputs:
+            acc = torch.floor(acc / 2.0 ** layer.shift.double().reshape(-1, 1, 1))
+            if layer.residual:
+                acc = acc + self.values[layer.residual][0].double()
+        return acc.unsqueeze(0)
+
+    def _threshold(self, layer: Layer) -> Layer:
+        if layer.neuron is None:
+            return layer
+        current = self._current(layer)[0].transpose(0, 1).flatten(1)
+        rate = torch.from_numpy(self.random.uniform(0.6, 0.9, layer.out_channels))
+        order = current.sort(1).values
+        index = (rate * (order.shape[1] - 1)).long().unsqueeze(1)
+        threshold = order.gather(1, index).squeeze(1) * 1.2 + 1
+        return dataclasses.replace(layer, threshold=threshold.floor().to(torch.int32))
+
+
+def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int = 3,
+                 time_steps: int = 4, channels: int = 12, heads: int = 2, classes: int = 10,
+                 blocks: Sequence[str] = FULL, stem: tuple[int, int, int] = (3, 1, 1),
+                 kernel: int = 7, expansion: int = 4, event_frames: bool = False,
+                 integer_bits: int = 8, input_bits: int = 8, pool: bool = True) -> IntegerModel:
+    """A model of a stem, the ``blocks`` in order, the pool and the head.
+
+    ``stem`` is kernel, stride, padding of the first layer; ``kernel`` that of depthwise layers;
+    ``expansion`` the widening inside channel and MLP blocks. ``down`` halves the map and widens
+    by half, to a multiple of ``heads``. Without ``pool`` a convolution over the whole map takes
+    its place.
+    """
+    image = ModelInput(in_channels, *size, scale=0.01, bits=input_bits,
+                       time_steps=time_steps if event_frames else 1)
+    b = _Builder(seed, time_steps, image, classes)
+    k, s, p = stem
+    stream = ("residual", "spikes")
+    now = b.add("stem", "conv", ["image"], stream, channels=channels, kernel=k, stride=s, padding=p,
+                repeat=1 if event_frames else time_steps)
+    for n, block in enumerate(blocks):
+        name, c = f"block{n}", channels
+        if block == "sep":
+            wide = b.add(f"{name}.pw1", "conv", [now["spikes"]], ["spikes"], channels=2 * c)
+            deep = b.add(f"{name}.dw", "depthwise", [wide["spikes"]], ["integer"], kernel=kernel,
+                         padding=kernel // 2, bits=integer_bits)
+            now = b.add(f"{name}.pw2", "conv", [deep["integer"]], stream, channels=c,
+                        residual=now["residual"])
+        elif block in ("channel", "mlp"):
+            k, p = (3, 1) if block == "channel" else (1, 0)
+            wide = b.add(f"{name}.conv1", "conv", [now["spikes"]], ["spikes"],
+                         channels=expansion * c, kernel=k, padding=p)
+            now = b.add(f"{name}.conv2", "conv", [wide["spikes"]], stream, channels=c, kernel=k,
+                        padding=p, residual=now["residual"])
+        elif block == "down":
+            channels = -(-c * 3 // 2 // heads) * heads
+            now = b.add(name, "conv", [now["spikes"]], stream, channels=channels, kernel=3,
+                        stride=2, padding=1)
+        elif block == "attention":
+            q, k, v = (b.add(f"{name}.{role}", "conv", [now["spikes"]], ["spikes"], channels=c,
+                             kernel=3, padding=1)["spikes"] for role in "qkv")
+            mixed = b.add(f"{name}.attn", "attention", [q, k, v], ["spikes"], heads=heads)
+            now = b.add(f"{name}.proj", "conv", [mixed["spikes"]], stream, channels=c, kernel=3,
+                        padding=1, residual=now["residual"])
+        else:
+            raise ValueError(f"no block {block!r}")
+    if pool and not blocks and not event_frames and time_steps > 1:
+        raise ValueError("a static image needs a block between stem and pool")
+    if pool:
+        last = b.add("pool", "pool", [now["residual"]], ["spikes"])
+    else:
+        height, width = b.values[now["spikes"]].shape[-2:]
+        if height != width:
+            raise ValueError("without pool the last map must be square")
+        last = b.add("flat", "conv", [now["spikes"]], ["spikes"], channels=channels, kernel=height)
+    b.add("head", "head", [last["spikes"]], ["logits"], channels=classes)
+    check(b.model)
+    return b.model
