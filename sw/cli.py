@@ -31,14 +31,14 @@ app = typer.Typer(
 FAILED, BAD_INPUT = 1, 2
 
 
-class Backend(str, enum.Enum):
+class Backend(enum.StrEnum):
     """Where images run."""
 
     rtl = "rtl"
     golden = "golden"
 
 
-class Core(str, enum.Enum):
+class Core(enum.StrEnum):
     """Components that are exported alone."""
 
     lif = "lif"

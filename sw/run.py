@@ -94,11 +94,13 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
 # Run ------------------------------------------------------------------------------------------
 
 def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
-        stalls: int | None = None, latency: int = 100, step: Step = _silent) -> RunReport:
+        stalls: int | None = None, latency: int = 100, effort: str | None = None,
+        step: Step = _silent) -> RunReport:
     """Run every image and, on the RTL, compare every tensor with the golden model.
 
     `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
-    the seed of random pauses on the memory port, `latency` the memory's in cycles.
+    the seed of random pauses on the memory port, `latency` the memory's in cycles, `effort` the
+    C++ compiler's for the simulation (default: for long runs).
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
@@ -115,7 +117,7 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
             report.images.append(_result(model, images, number, golden, golden, None, None))
         step("done", len(images), len(images))
         return report
-    with _Device(model, preset, stalls, latency, report, step) as device:
+    with _Device(model, preset, stalls, latency, effort, report, step) as device:
         for number, name in enumerate(images.names):
             step(f"{preset.name}, image {name}", number, len(images))
             found, counters, cycles = device.run(integers[number])
@@ -131,8 +133,8 @@ class _Device:
     """The simulated accelerator with the program of a model in its memory."""
 
     def __init__(self, model: IntegerModel, preset: Preset, stalls: int | None, latency: int,
-                 report: RunReport, step: Step) -> None:
-        from sim.build import build             # not at the top: the simulator needs Amaranth
+                 effort: str | None, report: RunReport, step: Step) -> None:
+        from sim.build import FAST, build       # not at the top: the simulator needs Amaranth
         from sim.verilated import VerilatedTransport
 
         self.model, self.report = model, report
@@ -142,11 +144,12 @@ class _Device:
         report.seconds_compile = time.monotonic() - start
         step(f"building the simulation of {preset.name}", 0, 0)
         start = time.monotonic()
-        build(preset.name)
+        effort = FAST if effort is None else effort
+        build(preset.name, effort=effort)
         report.seconds_build = time.monotonic() - start
         self.transport = LayerClock(VerilatedTransport(
             preset, memory_bytes=_whole_pages(self.program), latency=latency,
-            stall=0 if stalls is None else STALL, seed=stalls or 0), len(model.layers))
+            stall=0 if stalls is None else STALL, seed=stalls or 0, effort=effort), len(model.layers))
         self.driver = Driver(self.transport, preset)
         self.driver.load(self.program.segments)
 

@@ -231,12 +231,12 @@ class _Lowering:
         reads, writes = [("map", extent), ("weight", weight)], []
         flags = Flag.UNSIGNED_WEIGHTS
         fields = {
-            "time_steps": self.steps, "repeat": 1, "columns": block.columns, "rows": q1 - q0, "images": 1,
-            "planes": parts, "plane_shift": 8, "map_base": base, "map_plane_step": 0,
+            "time_steps": self.steps, "repeat": 1, "columns": block.columns, "rows": q1 - q0,
+            "images": 1, "planes": parts, "plane_shift": 8, "map_base": base, "map_plane_step": 0,
             "map_time_step": (q1 - q0) * pitch, "row_pitch": pitch, "row_words": width * words,
             "rows_words": (q1 - q0) * pitch, "x_start": block.x0 * words + a - slice_ * words,
-            "x_step": words,
-            "y_step": pitch, "string_words": b - a, "kernel_rows": 1, "chunk_words": b - a,
+            "x_step": words, "y_step": pitch, "string_words": b - a, "kernel_rows": 1,
+            "chunk_words": b - a,
             "weight_base": weight[0] // context.weight_row, "weight_plane_step": rows,
             "weight_time_step": rows, "psum_base": (q0 - block.y0) * block.columns * results,
             "psum_pixel_step": results, "psum_time_step": block.pixels * results}

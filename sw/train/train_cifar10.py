@@ -3,14 +3,14 @@
 
     python -m sw.train.train_cifar10 --data cifar-10-batches-bin --output run
 
-On one GPU. After an interruption the same command goes on from the last saved epoch (`run/state.pt`,
-every tenth). The result is `run/cifar10_v2.safetensors` (averaged weights, fp32, published keys) and
-`run/result.json`. `--smoke` runs the whole path on the CPU in less than two minutes, with the bundled
-images.
+On one GPU. After an interruption the same command goes on from the last saved epoch
+(`run/state.pt`, every tenth). The result is `run/cifar10_v2.safetensors` (averaged weights, fp32,
+published keys) and `run/result.json`. `--smoke` runs the whole path on the CPU in less than two
+minutes, with the bundled images.
 
-The recipe is fixed; test images are looked at only behind the last epoch of each stage. `--holdout N`
-keeps the last N training images out of training; every tenth epoch the accuracy on them (without
-held-out images, on the first 2,000 training images) is reported as `watched`.
+The recipe is fixed; test images are looked at only behind the last epoch of each stage.
+`--holdout N` keeps the last N training images out of training; every tenth epoch the accuracy on
+them is reported as `watched` (without held-out images: on the first 2,000 training images).
 """
 
 import argparse

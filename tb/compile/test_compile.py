@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from hw.descriptor import FORMATS, Opcode
+from hw.descriptor import FORMATS, Flag, Opcode, Target
 from hw.presets import PRESETS, get_preset
 from sw.compile.compiler import CompileError, compile_model
 from sw.compile.estimate import chunk_entries
@@ -209,9 +209,23 @@ def test_errors_name_layer_and_bound() -> None:
         compile_model(model, get_preset("tiny"), memory_base=8)
 
 
+def test_chunks_keep_accumulators_in_range() -> None:
+    model = random_model(1, blocks=("sep",), channels=100, integer_bits=12, size=(4, 4))
+    number = next(n for n, layer in enumerate(model.layers) if layer.name == "block0.pw2")
+    layer = dataclasses.replace(model.layers[number], weight=torch.full_like(
+        model.layers[number].weight, -127), bias=torch.zeros(100, dtype=torch.int32))
+    layers = (*model.layers[:number], layer, *model.layers[number + 1:])
+    program = compile_model(dataclasses.replace(model, layers=layers), get_preset("ecp5"))
+    fields = [FORMATS[Opcode(data[0])].unpack(data) for data in program.descriptors
+              if data[0] == Opcode.CONV]
+    words = {f["chunk_words"] for f in fields if f["layer"] == number}
+    assert words and max(words) * 32 * 127 << 11 < 1 << 23
+    assert {f["flags"] & Flag.PSUM_OUT for f in fields if f["layer"] == number} == {
+        0, Flag.PSUM_OUT}
+
+
 def test_schedule_moves_loads_only_where_they_may() -> None:
     """A LOAD into a region that is being read stays behind its reader."""
-    from hw.descriptor import Target
     preset = get_preset("tiny")
     schedule = Schedule(preset, ["layer"])
     schedule.declare("t", 1, 1)

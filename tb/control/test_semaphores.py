@@ -33,7 +33,8 @@ def test_random():
         for _ in range(3000):
             for unit in UNITS:
                 if masks[unit] is None and rng.random() < 0.3:
-                    masks[unit] = sum(1 << bit for bit in rng.sample(range(16), rng.choice([0, 1, 2])))
+                    chosen = rng.sample(range(16), rng.choice([0, 1, 2]))
+                    masks[unit] = sum(1 << bit for bit in chosen)
                 ctx.set(dut.wait[unit], masks[unit] or 0)
             ctx.set(dut.request, sum(1 << unit for unit in UNITS if masks[unit] is not None))
             posts = [sum(1 << bit for bit in range(16) if rng.random() < 0.01) for _ in range(3)]
@@ -49,8 +50,9 @@ def test_random():
                     masks[unit] = None
                     grants += 1
             await ctx.tick()
-            satisfied = any(mask is not None and all(value[bit] for bit in range(16) if mask >> bit & 1)
-                            for mask in masks)
+            satisfied = any(
+                mask is not None and all(value[bit] for bit in range(16) if mask >> bit & 1)
+                for mask in masks)
             idle = idle + 1 if satisfied and not grant else 0
             assert idle < 4
             for post in posts:

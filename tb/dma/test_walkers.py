@@ -108,7 +108,7 @@ def test_bursts_throughput():
     size = 16
     apart = [{"start": 1024 * k, "length": 3, "last": 0, "index": 0, "layer": 0}
              for k in range(100)]
-    _, cycles = transfer(Bursts(128), apart + [dict(apart[0], last=1)], 100)
+    _, cycles = transfer(Bursts(128), [*apart, dict(apart[0], last=1)], 100)
     assert cycles[-1] - cycles[0] == 99
     touching = [{"start": size * k, "length": 1, "last": 0, "index": 0, "layer": 0}
                 for k in range(1600)]

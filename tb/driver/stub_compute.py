@@ -58,11 +58,10 @@ class StubCompute(wiring.Component):
         m.d.comb += [self.i_descriptor.ready.eq(self.idle), self.done_post.eq(head.post),
                      self.count_additions.eq(~self.idle & (head.layer != HANG_LAYER))]
         m.d.sync += self.done_valid.eq(0)
-        with m.If(self.idle):
-            with m.If(self.i_descriptor.valid):
-                m.d.sync += [Value.cast(head).eq(self.i_descriptor.payload), self.idle.eq(0),
-                             left.eq(descriptor_layout(CONV)(self.i_descriptor.payload).columns)]
-        with m.Elif(head.layer != HANG_LAYER):
+        with m.If(self.idle & self.i_descriptor.valid):
+            m.d.sync += [Value.cast(head).eq(self.i_descriptor.payload), self.idle.eq(0),
+                         left.eq(descriptor_layout(CONV)(self.i_descriptor.payload).columns)]
+        with m.Elif(~self.idle & (head.layer != HANG_LAYER)):
             m.d.sync += left.eq(left - 1)
             with m.If(left == 1):
                 m.d.sync += [self.done_valid.eq(1), self.idle.eq(1)]

@@ -11,7 +11,7 @@ from tb.driver.rogue import RULES
 
 
 def rogue(rule, **options):
-    transport = VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 16, flags=QUICK,
+    transport = VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 16, effort=QUICK,
                                    generator="tb.driver.rogue:generate_rogue", **options)
     transport.write32(0, rule)
     return transport

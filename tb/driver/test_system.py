@@ -71,7 +71,8 @@ def good(driver):
     return counters
 
 
-@pytest.mark.parametrize("preset_name", ["tiny", "small"])
+@pytest.mark.parametrize("preset_name", [
+    "tiny", pytest.param("small", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("timing", TIMINGS, ids=str)
 def test_random_transfers(stub_driver, preset_name, timing):
     latency, bandwidth, stall = timing
@@ -276,6 +277,7 @@ def test_good_program_is_repeatable(stub_driver):
     assert good(driver).bytes_read == good(driver).bytes_read
 
 
+@pytest.mark.slow
 def test_trace(stub_driver, tmp_path):
     driver = stub_driver(trace=tmp_path / "wave.vcd")
     good(driver)

@@ -2,15 +2,18 @@
 """Training code: data layout, augmentation, optimiser, and going on after an interruption."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sw.models.meta_spikeformer import load_checkpoint
 from sw.train.augment import crop_and_flip, cut_mix, erase
-from sw.train.cifar10 import DataError, normalise, read_batch, write_batch
+from sw.train.cifar10 import DataError, load_cifar10, normalise, read_batch, write_batch
+from sw.train.convert_tfjs import bundle, convert
 from sw.train.muon import orthogonalise
 from sw.train.train_cifar10 import NETWORK, STAGES, Trainer
 
@@ -33,6 +36,38 @@ def test_binary_layout_round_trip(tmp_path: Path):
         read_batch(tmp_path / "b.bin")
     with pytest.raises(DataError, match=r"c\.bin: no such file"):
         read_batch(tmp_path / "c.bin")
+
+
+def test_convert_the_npm_package(tmp_path: Path):
+    with np.load(DATA / "cifar10_test_256.npz") as file:
+        images, labels = file["images"][:12], file["labels"][:12]
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    for i, name in enumerate(names):
+        sheet = images[2 * i:2 * i + 2].reshape(2, 1024, 3)
+        Image.fromarray(sheet).save(tmp_path / f"{name}.png")
+    (tmp_path / "train_lables.json").write_text(json.dumps(labels[:10].tolist()))
+    (tmp_path / "test_lables.json").write_text(json.dumps(labels[10:].tolist()))
+    convert(tmp_path, tmp_path / "bin")
+    for split, part in (("train", slice(0, 10)), ("test", slice(10, 12))):
+        found = load_cifar10(tmp_path / "bin", split)
+        assert (found[0] == images[part]).all() and (found[1] == labels[part]).all()
+    bundle(tmp_path / "bin", tmp_path, 2)
+    with np.load(tmp_path / "cifar10_test_2.npz") as file:
+        assert (file["images"] == images[10:]).all() and (file["labels"] == labels[10:]).all()
+    (tmp_path / "train_lables.json").write_text("[1, 2]")
+    with pytest.raises(DataError, match="2 labels for 10 images"):
+        convert(tmp_path, tmp_path / "bin")
+
+
+def test_shipped_checkpoint_classifies_the_bundled_images():
+    config, model = load_checkpoint(DATA.parent / "models" / "cifar10_v2.safetensors")
+    assert config.time_steps == 4 and config.strides == NETWORK.strides
+    with np.load(DATA / "cifar10_test_256.npz") as file:
+        x = torch.from_numpy(normalise(file["images"][:64]))
+        labels = torch.from_numpy(file["labels"][:64])
+    with torch.no_grad():
+        hits = int((model(x).argmax(1) == labels).sum())
+    assert hits >= 55, f"only {hits} of 64 are right"
 
 
 def test_normalised_training_images_are_standard():

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands: what they print, write, and return."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from typer.testing import CliRunner
+
+import sw.run
+from hw.presets import get_preset
+from sim.build import QUICK
+from sw.cli import app
+from sw.golden.network import evaluate, quantise_images
+from sw.images import load_images
+from sw.model_file import IntegerModel, load_model
+from sw.report import first_difference
+
+JSON_KEYS = {
+    "bit_exact", "tensors_compared", "values_compared", "images", "predictions", "logits", "adders",
+    "cycles", "useful_additions", "utilisation", "bytes_read", "bytes_written", "seconds_build",
+    "seconds_run", "layers"}
+
+
+def addend(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulations that build sooner and run slower."""
+    monkeypatch.setattr(sw.run, "run", functools.partial(sw.run.run, effort=QUICK))
+
+
+def test_help_teaches() -> None:
+    for command in ([], ["quantise"], ["run"], ["compile"], ["info"], ["verilog"]):
+        result = addend(*command, "--help")
+        assert result.exit_code == 0 and "Example" in result.output or command == []
+
+
+def test_quantise(folder: Path, tmp_path: Path, model: IntegerModel) -> None:
+    result = addend("quantise", folder / "checkpoint.safetensors", "--calibration",
+                    folder / "images.npz", "--time-steps", 2, "-o", tmp_path / "m.safetensors")
+    assert result.exit_code == 0, result.output
+    made = load_model(tmp_path / "m.safetensors")
+    assert made.time_steps == 2 and made.classes[1] == "class1" and len(made.input.mean) == 3
+    assert len(made.layers) == len(model.layers)
+    for ours, theirs in zip(made.layers, model.layers, strict=True):
+        assert ours.weight is None or torch.equal(ours.weight, theirs.weight)
+
+
+def test_golden_backend(folder: Path, tmp_path: Path, model: IntegerModel) -> None:
+    result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--backend", "golden", "--json", tmp_path / "r.json")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report.keys() >= JSON_KEYS
+    images = load_images(folder / "images.npz", model)
+    golden = evaluate(model, quantise_images(model, images.pixels))
+    assert report["logits"] == golden["logits"].tolist()
+    assert report["predictions"] == golden["predictions"].tolist()
+    assert report["images"] == 4 and report["truths"] == [0, 1, 2, 3]
+    assert report["bit_exact"] is None and report["cycles"] is None
+    assert "bit-exact: yes" not in result.output
+
+
+@pytest.mark.parametrize("stalls", [None, 7])
+def test_rtl_is_the_golden_model(folder: Path, tmp_path: Path, model: IntegerModel, quick: None,
+                                 stalls: int | None) -> None:
+    more = [] if stalls is None else ["--stalls", stalls]
+    result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--limit", 2, "--json", tmp_path / "r.json", *more)
+    assert result.exit_code == 0, result.output
+    assert "bit-exact: yes" in result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report.keys() >= JSON_KEYS
+    assert report["bit_exact"] is True and report["images"] == 2
+    outputs = [model.tensors[name] for layer in model.layers for name in layer.outputs.values()]
+    assert report["tensors_compared"] == 2 * len(outputs)
+    assert report["values_compared"] == 2 * sum(torch.Size(t.shape).numel() for t in outputs)
+    assert report["adders"] == get_preset("tiny").adders
+    assert report["utilisation"] == pytest.approx(
+        report["useful_additions"] / (report["adders"] * report["cycles"]))
+    assert 0.01 < report["utilisation"] <= 1
+    layers = report["layers"]
+    assert [layer["name"] for layer in layers] == [layer.name for layer in model.layers]
+    assert all(layer["equal"] is True for layer in layers)
+    assert sum(layer["useful_additions"] for layer in layers) == report["useful_additions"]
+    assert sum(layer["cycles"] for layer in layers) == report["cycles"]
+
+
+def test_a_difference_fails_and_is_named(folder: Path, quick: None,
+                                         monkeypatch: pytest.MonkeyPatch,
+                                         model: IntegerModel) -> None:
+    layer = model.layers[4]
+    name = next(iter(layer.outputs.values()))
+
+    def wrong(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
+        made = evaluate(*arguments, **options)
+        made[name] = made[name].clone()
+        made[name][1, 2, 0, 1] ^= 1
+        return made
+
+    monkeypatch.setattr(sw.run, "evaluate", wrong)
+    result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--limit", 1)
+    assert result.exit_code == 1
+    assert "bit-exact: no" in result.output
+    assert f"layer '{layer.name}', tensor '{name}', time step 1, channel 2, y 0, x 1" \
+        in result.output
+
+
+def test_first_difference_counts_and_places() -> None:
+    class Named:
+        name = "layer"
+
+    ours = torch.zeros(2, 3, 4, 5, dtype=torch.int32)
+    theirs = ours.clone()
+    assert first_difference(0, Named, "t", ours, theirs) is None
+    theirs[1, 2, 3, 4], theirs[1, 0, 3, 4] = 7, -1
+    found = first_difference(0, Named, "t", ours, theirs)
+    assert found.place == {"time step": 1, "channel": 0, "y": 3, "x": 4}
+    assert (found.expected, found.found, found.count) == (0, -1, 2)
+    with pytest.raises(ValueError, match="shapes"):
+        first_difference(0, Named, "t", ours, theirs[:1])
+
+
+def test_compile_and_info(folder: Path, tmp_path: Path, model: IntegerModel) -> None:
+    result = addend("compile", folder / "model.safetensors", "--preset", "tiny", "-o",
+                    tmp_path / "program.bin")
+    assert result.exit_code == 0, result.output
+    described = json.loads((tmp_path / "program.json").read_text())
+    content = (tmp_path / "program.bin").read_bytes()
+    assert sum(segment["bytes"] for segment in described["segments"]) == len(content)
+    assert described["tensors"].keys() == model.tensors.keys()
+    assert len(described["layers"]) == len(model.layers)
+    result = addend("info", "--preset", "tiny", "--model", folder / "model.safetensors")
+    assert result.exit_code == 0 and "16 (2 groups x 8 lanes)" in result.output
+    assert "head" in result.output and "predicted cycles" in result.output
+
+
+@pytest.mark.parametrize("core", [None, "lif", "conv", "sdsa"])
+def test_verilog(tmp_path: Path, core: str | None) -> None:
+    more = [] if core is None else ["--core", core]
+    result = addend("verilog", "--preset", "tiny", "-o", tmp_path, *more)
+    assert result.exit_code == 0, result.output
+    top = "addend" if core is None else f"addend_{core}"
+    assert f"module {top}(" in (tmp_path / f"{top}.v").read_text()
+    assert json.loads((tmp_path / f"{top}.json").read_text())["top"] == top
+    assert (tmp_path / "addend_registers.h").exists() == (core is None)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["run", "none.safetensors", "--images", "i.npz", "--preset", "tiny"],
+     "none.safetensors: no such file"),
+    (["run", "MODEL", "--images", "none.npz", "--preset", "tiny"], "none.npz: no such file"),
+    (["run", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),
+    (["run", "CHECKPOINT", "--images", "IMAGES", "--preset", "tiny"], "not an Addend model file"),
+    (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--limit", "0"], "limit is 0"),
+    (["compile", "IMAGES", "--preset", "tiny"], "not a whole safetensors file"),
+    (["info", "--preset", "huge"], "no preset 'huge'"),
+    (["quantise", "MODEL", "--calibration", "IMAGES", "-o", "m.safetensors"],
+     "not a Meta-SpikeFormer"),
+    (["quantise", "CHECKPOINT", "--calibration", "IMAGES", "--num-heads", "3", "-o", "m"],
+     "do not split into 3 heads"),
+    (["quantise", "CHECKPOINT", "--calibration", "IMAGES", "--time-steps", "0", "-o", "m"],
+     "time_steps is 0"),
+])
+def test_bad_input_is_one_sentence(folder: Path, tmp_path: Path, arguments: list[str],
+                                   message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"MODEL": "model.safetensors", "CHECKPOINT": "checkpoint.safetensors",
+              "IMAGES": "images.npz"}
+    result = addend(*(folder / places[item] if item in places else item for item in arguments))
+    assert result.exit_code == 2
+    said = [line for line in result.output.splitlines() if not line.startswith("[addend]")]
+    assert len(said) == 1 and said[0].startswith("addend: ") and message in said[0]
+    assert list(tmp_path.iterdir()) == []       # nothing half written
+
+
+def test_a_missing_option_is_a_usage_error() -> None:
+    assert addend("run", "m.safetensors", "--preset", "tiny").exit_code == 2
+
+
+def test_the_program_starts() -> None:
+    environment = os.environ | {"COLUMNS": "100"}
+    done = subprocess.run([sys.executable, "-m", "sw.cli", "--help"], capture_output=True, text=True,
+                          env=environment, check=False, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0 and "quantise" in done.stdout
