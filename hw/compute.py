@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compute unit: buffers, window reader, groups, epilogue and count matrix."""
+"""The compute unit: spike convolution, epilogue, count matrix, and their order."""
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.conv.group import Group
-from hw.conv.map_buffer import MapBuffer
-from hw.conv.walker import PixelWalker
-from hw.conv.weight_buffer import WeightBuffer
-from hw.conv.window import WindowReader
+from hw.conv.engine import ConvEngine
 from hw.descriptor import CONV, DESCRIPTOR_WORDS, Flag, Opcode, Target
 from hw.lif.epilogue import Epilogue
 from hw.lif.out_buffer import OutBuffer
@@ -79,66 +75,50 @@ class Compute(wiring.Component):
     def _elaborate(self):
         m = Module()
         preset = self._preset
-        m.submodules.map_buffer = map_buffer = MapBuffer(preset)
-        m.submodules.weight_buffer = weight_buffer = WeightBuffer(preset)
+        m.submodules.engine = engine = ConvEngine(preset)
         m.submodules.out_buffer = out_buffer = OutBuffer(preset)
-        m.submodules.walker = walker = PixelWalker(preset)
-        m.submodules.reader = reader = WindowReader(preset)
         m.submodules.epilogue = epilogue = Epilogue(preset)
         m.submodules.counts = counts = CountMatrix(preset)
-        groups = []
         for index in range(preset.groups):
-            group = Group(preset)
-            m.submodules[f"group_{index}"] = group
-            groups.append(group)
-        connect(m, walker.o, reader.i)
-        self._connect_groups(m, groups, reader, weight_buffer, epilogue, counts)
-        self._connect_load(m, map_buffer, weight_buffer, epilogue, counts)
+            for name in ("result_valid", "results", "tags"):
+                m.d.comb += getattr(epilogue, name)[index].eq(getattr(engine, name)[index])
+            for name in ("take", "free"):
+                m.d.comb += getattr(engine, name)[index].eq(getattr(epilogue, name)[index])
         m.d.comb += [
-            map_buffer.read_enable.eq(reader.read_enable | counts.map_enable),
-            map_buffer.read_address.eq(Mux(counts.busy, counts.map_address,
-                                           reader.read_address)),
-            reader.read_data.eq(map_buffer.read_data), counts.map_data.eq(map_buffer.read_data),
+            engine.other_busy.eq(counts.busy),
+            engine.other_map_enable.eq(counts.map_enable),
+            engine.other_map_address.eq(counts.map_address),
+            engine.other_row_enable.eq(counts.read_enable),
+            engine.other_row.eq(counts.read_row),
+            counts.map_data.eq(engine.other_map_data),
+            counts.read_data.eq(engine.other_row_data),
             out_buffer.read_enable.eq(self.store_enable),
             out_buffer.read_beat.eq(self.store_beat), self.store_data.eq(out_buffer.read_data),
         ]
         for bank in range(preset.out_banks):
             for name in ("write_enable", "write_row", "write_data"):
                 m.d.comb += getattr(out_buffer, name)[bank].eq(getattr(epilogue, name)[bank])
-        self._sequence(m, walker, reader, epilogue, counts)
-        self._count(m, groups, reader)
+        self._connect_load(m, engine, epilogue, counts)
+        self._sequence(m, engine, epilogue, counts)
+        waits = engine.waits
+        m.d.comb += [
+            self.count_additions.eq(engine.adding << exact_log2(preset.lanes)),
+            self.count_skipped.eq(engine.skipped),
+        ]
+        m.d.sync += self.stall_cause.eq(Cat(
+            *(Cat(wait[cause] for wait in waits).any() for cause in range(3)),
+            Cat(wait[0] for wait in waits).all()))
         return m
 
-    def _connect_groups(self, m, groups, reader, weight_buffer, epilogue, counts):
-        for index, group in enumerate(groups):
-            uses = counts.busy if index == 1 else C(0)
-            m.d.comb += [
-                group.entry_valid.eq(reader.entry_valid & (reader.entry_group == index)),
-                group.entry.eq(reader.entry), group.nonzero.eq(reader.nonzero),
-                reader.entry_popped[index].eq(group.entry_popped),
-                group.tag_valid.eq(reader.tag_valid & (reader.tag_group == index)),
-                group.tag.eq(reader.tag), reader.tag_popped[index].eq(epilogue.free[index]),
-                weight_buffer.read_valid[index].eq(group.row_valid),
-                weight_buffer.read_row[index].eq(Mux(uses, counts.read_row, group.row)),
-                weight_buffer.read_enable[index].eq(Mux(uses, counts.read_enable, group.enable)),
-                group.hold.eq(weight_buffer.hold[index]),
-                group.weights.eq(weight_buffer.read_data[index]),
-                epilogue.result_valid[index].eq(group.result_valid),
-                epilogue.results[index].eq(group.result),
-                epilogue.tags[index].eq(group.result_tag),
-                group.take.eq(epilogue.take[index]), group.free.eq(epilogue.free[index]),
-            ]
-        m.d.comb += counts.read_data.eq(weight_buffer.read_data[1])
-
-    def _connect_load(self, m, map_buffer, weight_buffer, epilogue, counts):
+    def _connect_load(self, m, engine, epilogue, counts):
         preset = self._preset
         parts = preset.weight_row_bits // preset.axi_bits
         part_bits = exact_log2(parts)
         is_weight = Signal()
         m.d.comb += [
             is_weight.eq(self.load_target == Target.WEIGHT),
-            map_buffer.write_enable.eq(self.load_valid & (self.load_target == Target.MAP)),
-            map_buffer.write_beat.eq(self.load_beat), map_buffer.write_data.eq(self.load_data),
+            engine.map_write_valid.eq(self.load_valid & (self.load_target == Target.MAP)),
+            engine.map_write_beat.eq(self.load_beat), engine.map_write_data.eq(self.load_data),
             epilogue.load_data.eq(self.load_data),
             epilogue.load_param.eq(self.load_valid & (self.load_target == Target.PARAM)),
             epilogue.load_param_beat.eq(self.load_beat),
@@ -147,20 +127,20 @@ class Compute(wiring.Component):
         ]
         with m.If(counts.write_valid):
             m.d.comb += [
-                weight_buffer.write_valid.eq(1), weight_buffer.write_row.eq(counts.write_row),
-                weight_buffer.write_part.eq(~0), weight_buffer.write_data.eq(counts.write_data),
+                engine.weight_valid.eq(1), engine.weight_row.eq(counts.write_row),
+                engine.weight_part.eq(~0), engine.weight_data.eq(counts.write_data),
                 self.load_ready.eq(~is_weight),
             ]
         with m.Else():
             m.d.comb += [
-                weight_buffer.write_valid.eq(self.load_valid & is_weight),
-                weight_buffer.write_row.eq(self.load_beat[part_bits:]),
-                weight_buffer.write_part.eq(1 << self.load_beat[:part_bits] if part_bits else 1),
-                weight_buffer.write_data.eq(self.load_data.replicate(parts)),
-                self.load_ready.eq(~is_weight | weight_buffer.write_ready),
+                engine.weight_valid.eq(self.load_valid & is_weight),
+                engine.weight_row.eq(self.load_beat[part_bits:]),
+                engine.weight_part.eq(1 << self.load_beat[:part_bits] if part_bits else 1),
+                engine.weight_data.eq(self.load_data.replicate(parts)),
+                self.load_ready.eq(~is_weight | engine.weight_ready),
             ]
 
-    def _sequence(self, m, walker, reader, epilogue, counts):
+    def _sequence(self, m, engine, epilogue, counts):
         """Two contexts: ``newest`` takes the next CONV, the other one may still be draining."""
         opcode = self.i_descriptor.payload[:8]
         conv = Signal(descriptor_layout(CONV))
@@ -171,11 +151,11 @@ class Compute(wiring.Component):
         walking = Signal()
         units = [Signal(16, name=f"units_{n}") for n in range(2)]
         for index in range(2):
-            m.d.comb += [reader.descriptors[index].eq(contexts[index]),
+            m.d.comb += [engine.descriptors[index].eq(contexts[index]),
                          epilogue.descriptors[index].eq(contexts[index])]
             m.d.sync += units[index].eq(
                 units[index]
-                + (reader.tag_valid & (reader.tag.context == index))
+                + (engine.unit_valid & (engine.unit_context == index))
                 - (epilogue.finished & (epilogue.finished_context == index)))
         alone = Signal()  # nothing is under way
         counting = Signal()
@@ -191,9 +171,8 @@ class Compute(wiring.Component):
         ]
         begun = Signal()
         m.d.sync += begun.eq(start)
-        m.d.comb += [walker.start.eq(begun), walker.context.eq(newest),
-                     walker.descriptor.eq(Mux(newest, contexts[1], contexts[0])),
-                     walking.eq(begun | walker.busy)]
+        m.d.comb += [engine.start.eq(begun), engine.context.eq(newest),
+                     walking.eq(engine.walking)]
         slot = Signal()
         m.d.comb += slot.eq(Mux(used == 0, oldest, ~oldest))
         with m.If(start):
@@ -205,7 +184,7 @@ class Compute(wiring.Component):
         ended = Signal()
         for index in range(2):
             with m.If((oldest == index) & used[index]):
-                m.d.comb += ended.eq((units[index] == 0) & ~reader.active[index]
+                m.d.comb += ended.eq((units[index] == 0) & ~engine.active[index]
                                      & ~(walking & (newest == index)))
                 with m.If(ended):
                     m.d.sync += [used[index].eq(0), oldest.eq(~oldest)]
@@ -228,19 +207,6 @@ class Compute(wiring.Component):
         with m.If(epilogue.overflow & (self.error == 0)):
             m.d.sync += [self.error.eq(ERROR_RESIDUAL), self.error_layer.eq(layer)]
         m.d.comb += self.idle.eq(alone & ~self.i_descriptor.valid)
-
-    def _count(self, m, groups, reader):
-        lane_bits = exact_log2(self._preset.lanes)
-        adding = Signal(range(len(groups) + 1))
-        m.d.sync += adding.eq(sum(group.adding for group in groups))
-        m.d.comb += [
-            self.count_additions.eq(adding << lane_bits),
-            self.count_skipped.eq(reader.skipped),
-        ]
-        idle = Cat(~group.adding & group.enable for group in groups)
-        m.d.sync += self.stall_cause.eq(Cat(
-            idle.any(), Cat(~g.enable & ~g.hold for g in groups).any(),
-            Cat(g.hold for g in groups).any(), idle.all()))
 
 
 def conv_post(first, second, index):

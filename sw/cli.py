@@ -46,7 +46,8 @@ class Core(enum.StrEnum):
     sdsa = "sdsa"
 
 
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file of `addend quantise`.")]
+ModelFile = Annotated[Path, typer.Argument(
+    metavar="MODEL", help="Model file of `addend quantise`.")]
 PresetName = Annotated[str, typer.Option(
     "--preset", metavar="NAME", help=f"Size of the accelerator: {', '.join(PRESETS)}.")]
 IMAGES = ("A picture, a folder of pictures, or an .npy, .npz or .pt file: float32 [N, C, H, W] "
@@ -148,6 +149,9 @@ def run(
     limit: Annotated[Optional[int], typer.Option(help="Run the first N images.")] = None,
     stalls: Annotated[Optional[int], typer.Option(
         metavar="SEED", help="Pause the memory port at random, by this seed.")] = None,
+    jobs: Annotated[Optional[int], typer.Option(
+        help="Accelerators to simulate side by side.  [default: one for each processor]",
+        show_default=False)] = None,
     json: Annotated[Optional[Path], typer.Option(
         metavar="FILE", help="Write the whole report as JSON.")] = None,
 ) -> None:
@@ -170,7 +174,7 @@ def run(
         given = load_images(images, network, limit=limit)
         with progress() as step:
             report = run_images(network, given, size, backend=backend.value, stalls=stalls,
-                                step=step)
+                                jobs=jobs, step=step)
         show_report(report)
         if json is not None:
             write_json(json, report.as_json())

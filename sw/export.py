@@ -69,7 +69,8 @@ def export_program(program: Program, path: Path) -> list[Path]:
 def export_verilog(preset: Preset, folder: Path, core: str | None = None) -> list[Path]:
     """Write Verilog of the accelerator, with its register header, or of one core."""
     if core is None:
-        from hw.generate import TOP, generate   # not at the top: only this needs Amaranth
+        # not at the top: only this needs Amaranth
+        from hw.generate import TOP, generate
 
         name, text = TOP, generate(preset.name)
     else:

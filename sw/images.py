@@ -3,11 +3,10 @@
 
 Event frames are `[N, T, C, H, W]`.
 
-| source | content |
-|---|---|
-| a picture, or a folder of pictures (sorted by name) | scaled so that it covers the input, its centre cut out, normalised |
-| `.npy`, `.npz`, `.pt` with floats | `[N, C, H, W]`, or `[N, T, C, H, W]` for events; already normalised |
-| the same with uint8 | `[N, H, W, C]` pictures, treated as above |
+* A picture, or a folder of pictures (sorted by name): scaled so that it covers the input, its
+  centre cut out, normalised.
+* `.npy`, `.npz`, `.pt` with floats: already normalised.
+* The same with uint8 `[N, H, W, C]`: treated as pictures.
 
 An `.npz` or a dictionary in a `.pt` holds `images` (or `input`, or a single array), and may hold
 `labels`, the true class of each image.

@@ -100,7 +100,7 @@ class RunReport:
     seconds_compile: float = 0.0
     seconds_build: float = 0.0
     seconds_run: float = 0.0
-    seconds_golden: float = 0.0
+    """From the first image's start to the last one's comparison."""
 
     @property
     def differences(self) -> list[Difference]:
@@ -189,7 +189,7 @@ class RunReport:
             "bytes_read": _total([image.bytes_read for image in self.images]),
             "bytes_written": _total([image.bytes_written for image in self.images]),
             "seconds_compile": self.seconds_compile, "seconds_build": self.seconds_build,
-            "seconds_run": self.seconds_run, "seconds_golden": self.seconds_golden,
+            "seconds_run": self.seconds_run,
             "layers": self.layers(),
             "differences": [vars(difference) for difference in self.differences]}
 

@@ -6,8 +6,11 @@
     print(report.bit_exact, report.predictions)
 """
 
+import os
+import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +28,8 @@ from sw.golden.useful import useful_additions
 from sw.images import Images, InputSpec, load_images
 from sw.layer_clock import LayerClock
 from sw.model_file import IntegerModel
-from sw.models.meta_spikeformer import load_checkpoint
 from sw.models.checkpoint import read_checkpoint
+from sw.models.meta_spikeformer import load_checkpoint
 from sw.quantise.calibrate import calibrate
 from sw.quantise.quantiser import quantise_with_report
 from sw.report import Difference, ImageResult, LayerResult, RunReport, first_difference
@@ -94,83 +97,120 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
 # Run ------------------------------------------------------------------------------------------
 
 def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
-        stalls: int | None = None, latency: int = 100, effort: str | None = None,
-        step: Step = _silent) -> RunReport:
+        stalls: int | None = None, latency: int = 100, jobs: int | None = None,
+        effort: str | None = None, step: Step = _silent) -> RunReport:
     """Run every image and, on the RTL, compare every tensor with the golden model.
 
     `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
-    the seed of random pauses on the memory port, `latency` the memory's in cycles, `effort` the
-    C++ compiler's for the simulation (default: for long runs).
+    the seed of random pauses on the memory port, `latency` the memory's in cycles, `jobs` how many
+    accelerators are simulated side by side (default: one for each processor), `effort` the C++
+    compiler's for the simulation (default: for long runs).
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
-    integers = quantise_images(model, images.pixels)
+    if jobs is not None and jobs < 1:
+        raise AddendError(f"jobs is {jobs}, must be at least 1")
+    jobs = min(len(images), jobs or os.cpu_count() or 1)
     report = RunReport(model=model.name, preset=preset.name, backend=backend,
                        adders=preset.adders, time_steps=model.time_steps,
                        classes=model.classes, logits_scale=model.logits.scale)
+    integers = quantise_images(model, images.pixels)
     if backend == "golden":
-        for number, name in enumerate(images.names):
-            step(f"golden model, image {name}", number, len(images))
-            start = time.monotonic()
-            golden = evaluate(model, integers[number])
-            report.seconds_golden += time.monotonic() - start
-            report.images.append(_result(model, images, number, golden, golden, None, None))
-        step("done", len(images), len(images))
-        return report
-    with _Device(model, preset, stalls, latency, effort, report, step) as device:
-        for number, name in enumerate(images.names):
-            step(f"{preset.name}, image {name}", number, len(images))
-            found, counters, cycles = device.run(integers[number])
-            start = time.monotonic()
-            golden = evaluate(model, integers[number])
-            report.seconds_golden += time.monotonic() - start
-            report.images.append(_result(model, images, number, golden, found, counters, cycles))
-    step("done", len(images), len(images))
+        one, devices = _golden_image, []
+    else:
+        one, devices = _rtl_image, _devices(model, preset, jobs, stalls, latency, effort, report,
+                                            step)
+    free: queue.SimpleQueue[_Device | None] = queue.SimpleQueue()
+    for device in devices or [None]:
+        free.put(device)
+    what = model.name if backend == "golden" else f"{model.name} on {preset.name}"
+
+    def work(number: int) -> ImageResult:
+        device = free.get()
+        try:
+            return one(model, images, number, integers[number], device)
+        finally:
+            free.put(device)
+
+    start = time.monotonic()
+    try:
+        with ThreadPoolExecutor(max(1, len(devices))) as pool:
+            results = pool.map(work, range(len(images)))
+            step(f"{what}, images", 0, len(images))
+            try:
+                for result in results:
+                    report.images.append(result)
+                    step(f"{what}, images", len(report.images), len(images))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        for device in devices:
+            device.close()
+    report.seconds_run = time.monotonic() - start
     return report
 
 
-class _Device:
-    """The simulated accelerator with the program of a model in its memory."""
+def _golden_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
+                  device: None) -> ImageResult:
+    golden = evaluate(model, image)
+    return _result(model, images, number, golden, golden, None, None)
 
-    def __init__(self, model: IntegerModel, preset: Preset, stalls: int | None, latency: int,
-                 effort: str | None, report: RunReport, step: Step) -> None:
-        from sim.build import FAST, build       # not at the top: the simulator needs Amaranth
+
+def _rtl_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
+               device: "_Device") -> ImageResult:
+    found, counters, cycles = device.run(image, number)
+    return _result(model, images, number, evaluate(model, image), found, counters, cycles)
+
+
+def _devices(model: IntegerModel, preset: Preset, count: int, stalls: int | None, latency: int,
+             effort: str | None, report: RunReport, step: Step) -> "list[_Device]":
+    # not at the top: the simulator needs Amaranth
+    from sim.build import FAST, build
+
+    step(f"compiling {model.name} for {preset.name}", 0, 0)
+    start = time.monotonic()
+    program = compile_model(model, preset)
+    report.seconds_compile = time.monotonic() - start
+    step(f"building the simulation of {preset.name}", 0, 0)
+    start = time.monotonic()
+    effort = FAST if effort is None else effort
+    build(preset.name, effort=effort)
+    report.seconds_build = time.monotonic() - start
+    return [_Device(model, program, stalls, latency, effort) for _ in range(count)]
+
+
+class _Device:
+    """A simulated accelerator with the program of a model in its memory."""
+
+    def __init__(self, model: IntegerModel, program: Program, stalls: int | None, latency: int,
+                 effort: str) -> None:
         from sim.verilated import VerilatedTransport
 
-        self.model, self.report = model, report
-        step(f"compiling {model.name} for {preset.name}", 0, 0)
-        start = time.monotonic()
-        self.program = compile_model(model, preset)
-        report.seconds_compile = time.monotonic() - start
-        step(f"building the simulation of {preset.name}", 0, 0)
-        start = time.monotonic()
-        effort = FAST if effort is None else effort
-        build(preset.name, effort=effort)
-        report.seconds_build = time.monotonic() - start
+        self.program, self.latency, self.stalls = program, latency, stalls
         self.transport = LayerClock(VerilatedTransport(
-            preset, memory_bytes=_whole_pages(self.program), latency=latency,
-            stall=0 if stalls is None else STALL, seed=stalls or 0, effort=effort), len(model.layers))
-        self.driver = Driver(self.transport, preset)
-        self.driver.load(self.program.segments)
+            program.preset, memory_bytes=_whole_pages(program), effort=effort), len(model.layers))
+        self.driver = Driver(self.transport, program.preset)
+        self.driver.load(program.segments)
 
-    def __enter__(self) -> "_Device":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
         self.transport.close()
 
-    def run(self, image: torch.Tensor) -> tuple[dict[str, torch.Tensor], Counters, list[int]]:
+    def run(self, image: torch.Tensor,
+            number: int) -> tuple[dict[str, torch.Tensor], Counters, list[int]]:
         """Every tensor that the accelerator writes, its counters, and the cycles of each layer."""
         program, memory = self.program, self.transport.memory
         readable, writable = Region(*program.read_region), Region(*program.write_region)
         memory[writable.base:writable.limit] = _POISON
         program.write_input(memory, image.numpy())
         self.transport.start()
-        start = time.monotonic()
+        # every image has a seed of its own, whichever device runs it, and whenever
+        self.transport.inner.set_timing(
+            self.latency, program.preset.beat_bytes, 0 if self.stalls is None else STALL,
+            0 if self.stalls is None else self.stalls + number)
         counters = self.driver.run(
             program.address, program.count, readable, writable,
             timeout=100 * program.predicted_cycles + 10_000_000)
-        self.report.seconds_run += time.monotonic() - start
         found = {name: torch.from_numpy(np.ascontiguousarray(program.read_tensor(memory, name)))
                  for name in program.tensors if name != program.input_name}
         return found, counters, self.transport.layers(counters.cycles)

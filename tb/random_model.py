@@ -14,7 +14,7 @@ import torch
 from sw.golden.network import evaluate_layer
 from sw.model_file import IntegerModel, Layer, Logits, ModelInput, check
 
-__all__ = ["random_image", "random_model"]
+__all__ = ["layer_model", "random_image", "random_model"]
 
 FULL = ("sep", "channel", "down", "attention", "mlp")
 
@@ -47,7 +47,7 @@ class _Builder:
             bits: int | None = None) -> dict[str, str]:
         """Append a layer with fitting arrays; returns its outputs by role."""
         x = self.values[inputs[0]]
-        _, steps, in_channels, height, width = x.shape
+        _, _, in_channels, height, width = x.shape
         channels = channels or in_channels
         size = ((height + 2 * padding - kernel) // stride + 1,
                 (width + 2 * padding - kernel) // stride + 1)
@@ -178,4 +178,16 @@ def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int
         last = b.add("flat", "conv", [now["spikes"]], ["spikes"], channels=channels, kernel=height)
     b.add("head", "head", [last["spikes"]], ["logits"], channels=classes)
     check(b.model)
+    return b.model
+
+
+def layer_model(channels: int, size: int, *, kernel: int = 3, seed: int = 0) -> IntegerModel:
+    """A model with one conv layer called "layer" on the spikes of a stem, for measurements."""
+    image = ModelInput(3, size, size, scale=0.01, bits=8, time_steps=1)
+    b = _Builder(seed, 1, image, 2)
+    now = b.add("stem", "conv", ["image"], ("residual", "spikes"), channels=channels)
+    b.add("layer", "conv", [now["spikes"]], ["spikes"], channels=channels, kernel=kernel,
+          padding=kernel // 2)
+    last = b.add("pool", "pool", [now["residual"]], ["spikes"])
+    b.add("head", "head", [last["spikes"]], ["logits"], channels=2)
     return b.model

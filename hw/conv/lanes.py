@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The adders of a group."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -66,7 +68,7 @@ class Lanes(wiring.Component):
         m.d.comb += self.i.ready.eq(self.enable)
         with m.If(self.enable):
             m.d.sync += [valid.eq(Cat(self.i.valid, valid[:-1])), tokens[0].eq(self.i.payload)]
-            m.d.sync += [b.eq(a) for a, b in zip(tokens, tokens[1:])]
+            m.d.sync += [b.eq(a) for a, b in itertools.pairwise(tokens)]
         m.d.comb += [self.row.eq(tokens[0].row), self.row_valid.eq(valid[0] & tokens[0].add)]
 
         # s2: weights are at hand; s3: operands; s4: accumulators are complete

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the windows of all groups through the one map port."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -274,7 +276,7 @@ class WindowReader(wiring.Component):
             stages[0].end.eq(plane_ends & cut.end),
             stages[0].marks.eq(plane_ends & (cut.end | (cut.double != 0))),
         ]
-        m.d.sync += [b.eq(a) for a, b in zip(stages, stages[1:])]
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
 
         # Entries: words beyond the row are 0; what has no set bit and no mark is dropped.
         last = stages[3]

@@ -26,16 +26,19 @@ class Beats(wiring.Component):
         beat = Signal(BEAT_BITS)
         left = Signal(16)
         final = Signal()
+        index = Signal.like(self.i.payload.index)
+        layer = Signal.like(self.i.payload.layer)
         valid = Signal()
         i = self.i.payload
         m.d.comb += [
             self.o.valid.eq(valid), self.o.payload.beat.eq(beat),
             self.o.payload.last.eq(final & (left == 0)),
+            self.o.payload.index.eq(index), self.o.payload.layer.eq(layer),
             self.i.ready.eq(~valid | (self.o.ready & (left == 0))),
         ]
         with m.If(self.o.ready):
             m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), beat.eq(i.start), left.eq(i.length - 1),
-                         final.eq(i.last)]
+                         final.eq(i.last), index.eq(i.index), layer.eq(i.layer)]
         return m

@@ -33,7 +33,9 @@ BURST = data.StructLayout({
 })
 """A piece of memory to read or write; ``last`` marks the last one of a descriptor."""
 
-BEAT = data.StructLayout({"beat": BEAT_BITS, "last": 1})
+BEAT = data.StructLayout({
+    "beat": BEAT_BITS, "last": 1, "index": INDEX_BITS, "layer": LAYER_BITS,
+})
 """A beat address in a buffer; ``last`` marks the last one of a descriptor."""
 
 

@@ -70,9 +70,12 @@ class Store(wiring.Component):
         ]
         outside = Signal()
         m.d.comb += outside.eq(ask & (beat.payload.beat >= self.preset.out_beats))
-        m.d.sync += [
-            self.error.code.eq(Mux(self.failed, ErrorCode.WRITE_RESPONSE,
-                                   Mux(outside, ErrorCode.BUFFER_RANGE, 0))),
-            self.error.index.eq(owner.index), self.error.layer.eq(owner.layer),
-        ]
+        m.d.sync += self.error.code.eq(0)
+        with m.If(outside):
+            m.d.sync += [self.error.code.eq(ErrorCode.BUFFER_RANGE),
+                         self.error.index.eq(beat.payload.index),
+                         self.error.layer.eq(beat.payload.layer)]
+        with m.If(self.failed):
+            m.d.sync += [self.error.code.eq(ErrorCode.WRITE_RESPONSE),
+                         self.error.index.eq(owner.index), self.error.layer.eq(owner.layer)]
         return m

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From sums to spikes: partial sums, bias, shift, residual, neurons, outputs."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -149,7 +151,7 @@ class Epilogue(wiring.Component):
             item[0].context.eq(context),
         ]
         with m.If(move):
-            m.d.sync += [b.eq(a) for a, b in zip(item, item[1:])]
+            m.d.sync += [b.eq(a) for a, b in itertools.pairwise(item)]
 
         # e1: addresses; e2, e3: partial sums, residual words and parameters come
         psums = Memory(shape=unsigned(width * lanes), depth=preset.psum_rows, init=[])
@@ -167,7 +169,7 @@ class Epilogue(wiring.Component):
         sums = [Signal(lanes * preset.acc_width, name=f"sums_e{n}") for n in range(1, 4)]
         with m.If(move):
             m.d.sync += sums[0].eq(result)
-            m.d.sync += [b.eq(a) for a, b in zip(sums, sums[1:])]
+            m.d.sync += [b.eq(a) for a, b in itertools.pairwise(sums)]
 
         m.submodules.neurons = neurons = NeuronArray(preset)
         m.submodules.writer = writer = ResultWriter(preset)

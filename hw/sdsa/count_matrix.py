@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """K^T V of spike-driven self-attention, counted into weight rows."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
@@ -85,13 +87,12 @@ class CountMatrix(wiring.Component):
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
-            with m.State("WAIT"):
-                with m.If(self.start):
-                    m.d.sync += [step.eq(0), clear_base.eq(d.clear_base),
-                                 weight_base.eq(d.weight_base), step_offset.eq(0),
-                                 clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0)]
-                    m.d.sync += begin_step()
-                    m.next = "CLEAR-ROWS"
+            with m.State("WAIT"), m.If(self.start):
+                m.d.sync += [step.eq(0), clear_base.eq(d.clear_base),
+                             weight_base.eq(d.weight_base), step_offset.eq(0),
+                             clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0)]
+                m.d.sync += begin_step()
+                m.next = "CLEAR-ROWS"
             with m.State("CLEAR-ROWS"):
                 m.d.sync += [clear_row.eq(clear_row + 1), clear_left.eq(clear_left - 1)]
                 with m.If(clear_left == 0):
@@ -100,30 +101,28 @@ class CountMatrix(wiring.Component):
                 m.d.comb += issue_value.eq(1)
                 m.d.sync += [key.eq(0), key_row.eq(weight_base)]
                 m.next = "READ-KEYS"
-            with m.State("READ-KEYS"):
-                with m.If(room):
-                    m.d.comb += issue_key.eq(1)
-                    m.d.sync += [key.eq(key + banks), key_row.eq(key_row + 32 * banks)]
-                    with m.If(last_key):
-                        m.d.comb += next_token.eq(1)
-                        m.next = "READ-VALUE"
-                        with m.If((column == d.columns - 1) & (row == d.rows - 1)):
-                            m.next = "DRAIN"
-            with m.State("DRAIN"):
-                with m.If(quiet):
-                    m.d.sync += [
-                        step.eq(step + 1), step_offset.eq(step_offset + d.time_step),
-                        row_offset.eq(step_offset + d.time_step),
-                        offset.eq(step_offset + d.time_step),
-                        weight_base.eq(weight_base + d.weight_time_step),
-                        clear_base.eq(clear_base + d.clear_time_step),
-                        clear_row.eq(clear_base + d.clear_time_step),
-                    ]
-                    m.d.sync += begin_step()
-                    with m.If(step == d.time_steps - 1):
-                        m.next = "WAIT"
-                    with m.Else():
-                        m.next = "CLEAR-ROWS"
+            with m.State("READ-KEYS"), m.If(room):
+                m.d.comb += issue_key.eq(1)
+                m.d.sync += [key.eq(key + banks), key_row.eq(key_row + 32 * banks)]
+                with m.If(last_key):
+                    m.d.comb += next_token.eq(1)
+                    m.next = "READ-VALUE"
+                    with m.If((column == d.columns - 1) & (row == d.rows - 1)):
+                        m.next = "DRAIN"
+            with m.State("DRAIN"), m.If(quiet):
+                m.d.sync += [
+                    step.eq(step + 1), step_offset.eq(step_offset + d.time_step),
+                    row_offset.eq(step_offset + d.time_step),
+                    offset.eq(step_offset + d.time_step),
+                    weight_base.eq(weight_base + d.weight_time_step),
+                    clear_base.eq(clear_base + d.clear_time_step),
+                    clear_row.eq(clear_base + d.clear_time_step),
+                ]
+                m.d.sync += begin_step()
+                with m.If(step == d.time_steps - 1):
+                    m.next = "WAIT"
+                with m.Else():
+                    m.next = "CLEAR-ROWS"
         with m.If(next_token):
             m.d.sync += [column.eq(column + 1), offset.eq(offset + d.column_step)]
             with m.If(column == d.columns - 1):
@@ -142,7 +141,7 @@ class CountMatrix(wiring.Component):
             stages[0].first.eq(key), stages[0].row.eq(key_row),
         ]
         m.d.comb += self.map_enable.eq(stages[0].value | stages[0].key)
-        m.d.sync += [b.eq(a) for a, b in zip(stages, stages[1:])]
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
         back = stages[-1]
         value = Signal(lanes)
         with m.If(back.value):
@@ -197,7 +196,7 @@ class CountMatrix(wiring.Component):
         m.d.sync += value_read.addr.eq(
             value_read.addr + (scanner.o.valid & scanner.o.ready & token.end))
         m.d.sync += [flight[0].eq(begin)]
-        m.d.sync += [b.eq(a) for a, b in zip(flight, flight[1:])]
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
         sums, carries = Signal(8 * lanes), Signal(lanes)
         for lane in range(lanes):

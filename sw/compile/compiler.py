@@ -5,7 +5,7 @@ Memory, from the base: the image, every tensor of every layer (nothing shares me
 of them can be compared after a run), constants, and the program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -28,8 +28,12 @@ CONVS = ("conv", "depthwise", "head")
 
 
 def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
-                  densities: Mapping[str, float] | None = None) -> Program:
+                  densities: Mapping[str, float] | None = None,
+                  layers: Collection[str] | None = None) -> Program:
     """Compile ``model`` for ``preset``, for one image at a time.
+
+    With ``layers`` only these are run, in the model's order; the host writes the tensors that they
+    read and no other of them makes (`Program.write_tensor`).
 
     ``memory_base`` is the first byte address to use, a multiple of 64. ``densities`` are measured
     shares of ones in spike tensors by name, which sharpen the estimates that choose the tiling.
@@ -38,7 +42,14 @@ def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
     check(model)
     if memory_base % 64:
         raise CompileError(f"memory_base must be a multiple of 64, not {memory_base}")
-    return _Compiler(model, preset, memory_base, dict(densities or {})).compile()
+    names = [layer.name for layer in model.layers]
+    unknown = set(layers or ()) - set(names)
+    if unknown:
+        raise CompileError(f"the model has no layer {', '.join(sorted(unknown))}")
+    chosen = [n for n, name in enumerate(names) if layers is None or name in layers]
+    if not chosen:
+        raise CompileError("no layer is to be compiled")
+    return _Compiler(model, preset, memory_base, dict(densities or {})).compile(chosen)
 
 
 class _Compiler:
@@ -167,10 +178,10 @@ class _Compiler:
 
     # Layers -----------------------------------------------------------------------------------
 
-    def compile(self) -> Program:
+    def compile(self, chosen: list[int]) -> Program:
         self._choose_slices()
         write_region = self._place()
-        rows = [self._lower(number) for number in range(len(self.model.layers))]
+        rows = [self._lower(number) for number in chosen]
         descriptors = self.context.schedule.finish()
         memory = self.context.memory
         memory.end = ceil_div(memory.end, DESCRIPTOR_BYTES) * DESCRIPTOR_BYTES

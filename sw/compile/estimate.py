@@ -14,13 +14,15 @@ from sw.compile.layout import ceil_div
 if TYPE_CHECKING:
     from sw.compile.plan import ConvShape
 
-__all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "chunk_entries", "combine",
+__all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "LATENCY", "chunk_entries", "combine",
            "conv_cost"]
 
 CHANGE_OVER = 24
 """Cycles from the last addition of a CONV to the first of the next."""
 TRANSFER = 12
 """Cycles that a transfer costs beside its beats."""
+LATENCY = 100
+"""Cycles from a request to the memory's answer."""
 DEFAULT_DENSITY = 0.2
 INTEGER_DENSITY = 0.15
 """Share of ones in signed-digit planes: one digit in three, over two planes, less small values."""
@@ -95,4 +97,7 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, t
     if shape.writes_residual:
         written += shape.steps * residual_pixel
     transfers = map_loads + blocks * tiles
-    return combine(preset, compute, additions, read, written, transfers, overlap)
+    cost = combine(preset, compute, additions, read, written, transfers, overlap)
+    # the first block's input and the last block's output overlap with nothing of this layer
+    exposed = map_beats + written // (blocks * beat) + 2 * LATENCY
+    return dataclasses.replace(cost, cycles=cost.cycles + exposed)

@@ -79,8 +79,13 @@ class Program:
 
     def write_input(self, memory: np.ndarray, image: np.ndarray, origin: int = 0) -> None:
         """Write an integer image `[Ti, C, H, W]` (numpy or torch)."""
-        layout = self.tensors[self.input_name]
-        data = layout.encode(np.asarray(image))
+        self.write_tensor(memory, self.input_name, image, origin)
+
+    def write_tensor(self, memory: np.ndarray, name: str, value: np.ndarray,
+                     origin: int = 0) -> None:
+        """Write a tensor in the model's shape (numpy or torch)."""
+        layout = self.tensors[name]
+        data = layout.encode(np.asarray(value))
         memory[layout.address - origin:layout.address - origin + data.size] = data
 
     def read_tensor(self, memory: np.ndarray, name: str, origin: int = 0) -> np.ndarray:

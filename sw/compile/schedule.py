@@ -36,6 +36,9 @@ __all__ = ["HOIST", "LAG", "Op", "Schedule"]
 
 HOIST = 12
 LAG = 1
+TOKENS = 192
+"""Tokens of a semaphore that may be open at a point of the program; counters hold 255, and the
+rest is for units that lag behind the dispatcher."""
 _PAIRS = {("load", "compute"): 0, ("compute", "load"): 1, ("compute", "store"): 2,
           ("store", "compute"): 3, ("store", "load"): 4}
 _END = 5
@@ -157,10 +160,20 @@ class Schedule:
                     op.wait |= 1 << _PAIRS[pair]
                     self.ops[needed].post |= 1 << _PAIRS[pair]
 
+    def _check_levels(self, order: list[int]) -> None:
+        level = dict.fromkeys(_PAIRS.values(), 0)
+        for op in (self.ops[number] for number in order):
+            for semaphore in level:
+                level[semaphore] += (op.post >> semaphore & 1) - (op.wait >> semaphore & 1)
+                if level[semaphore] > TOKENS:
+                    raise CompileError(f"layer '{self.layer_names[op.layer]}': more than {TOKENS} "
+                                       f"tokens of semaphore {semaphore} are open")
+
     def finish(self) -> list[bytes]:
         """The descriptors, packed, with END."""
         order = self._order()
         self._tokens(order)
+        self._check_levels(order)
         last = next((n for n in reversed(order) if self.ops[n].unit == "store"), None)
         if last is None:
             raise CompileError("the model writes nothing")

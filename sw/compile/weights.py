@@ -66,6 +66,7 @@ class WeightStore:
         half = preset.weight_rows // 2
         self._items: dict[tuple[int, int, int], _Item] = {}
         self._groups: list[list[_Item]] = []
+        self._loaded: dict[int, int] = {}  # rows of each group that were loaded
         stored, at, place = [], 0, 0
         for first, last in plan.passes:
             self._groups.append([])
@@ -103,19 +104,27 @@ class WeightStore:
         group = self._groups[item.group]
         beats = self._context.weight_row
         size = group[-1].place + group[-1].size
-
-        def fill(start: int) -> None:
-            runs: list[tuple[int, int, int]] = []
-            begin = 0
-            for entry in group:
-                runs += entry.runs
-                if entry.place + entry.size - begin >= PIECE_ROWS or entry is group[-1]:
-                    self._context.load_runs(
-                        self._number, Target.WEIGHT, self.address, start,
-                        [tuple(beats * value for value in run) for run in runs])
-                    runs, begin = [], entry.place + entry.size
-
         ring = self._context.rings["weight"]
-        start = ring.get((self._number, item.group), size * beats, fill)
+        start = ring.get((self._number, item.group), size * beats,
+                         lambda _: self._loaded.pop(item.group, None))
+        self._load_pieces(item, start)
         first = start + item.place * beats
         return first // beats, (first, first + item.size * beats)
+
+    def _load_pieces(self, item: _Item, start: int) -> None:
+        """Load the item's group from the first row that is not there yet to the item's last."""
+        group, beats = self._groups[item.group], self._context.weight_row
+        begin, end = self._loaded.get(item.group, 0), item.place + item.size
+        if begin >= end:
+            return
+        runs: list[tuple[int, int, int]] = []
+        for entry in group:
+            if entry.place < begin:
+                continue
+            runs += entry.runs
+            begin = entry.place + entry.size
+            if begin >= end and sum(run[2] for run in runs) >= PIECE_ROWS:
+                break
+        self._loaded[item.group] = begin
+        self._context.load_runs(self._number, Target.WEIGHT, self.address, start,
+                                [tuple(beats * value for value in run) for run in runs])

@@ -27,7 +27,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             meta = (file.metadata() or {}).get(METADATA_KEY, "{}")
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            state = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
     try:

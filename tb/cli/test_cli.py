@@ -39,9 +39,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_teaches() -> None:
-    for command in ([], ["quantise"], ["run"], ["compile"], ["info"], ["verilog"]):
-        result = addend(*command, "--help")
-        assert result.exit_code == 0 and "Example" in result.output or command == []
+    for command in ("quantise", "run", "compile", "info", "verilog"):
+        result = addend(command, "--help")
+        assert result.exit_code == 0 and "Example" in result.output
 
 
 def test_quantise(folder: Path, tmp_path: Path, model: IntegerModel) -> None:
@@ -190,6 +190,6 @@ def test_a_missing_option_is_a_usage_error() -> None:
 
 def test_the_program_starts() -> None:
     environment = os.environ | {"COLUMNS": "100"}
-    done = subprocess.run([sys.executable, "-m", "sw.cli", "--help"], capture_output=True, text=True,
-                          env=environment, check=False, cwd=Path(__file__).parents[2])
+    done = subprocess.run([sys.executable, "-m", "sw.cli", "--help"], capture_output=True,
+                          text=True, env=environment, check=False, cwd=Path(__file__).parents[2])
     assert done.returncode == 0 and "quantise" in done.stdout

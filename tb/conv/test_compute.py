@@ -95,7 +95,7 @@ MODES = {
     "levels": dict(flags=Flag.OUT_SPIKES, planes=3, kernel=1),
     "bytes": dict(flags=Flag.OUT_SPIKES | Flag.UNSIGNED_WEIGHTS, planes=2, kernel=1,
                   plane_shift=8),
-    "depthwise": dict(flags=Flag.OUT_INTEGER, depthwise=True, integer_bits=10, words=1, kernel=5,
+    "depthwise": dict(flags=Flag.OUT_INTEGER, depthwise=True, integer_bits=10, words=1, kernel=3,
                       shift=(4, 7), columns=4, rows=3),
     "raw": dict(flags=Flag.OUT_RAW, planes=4, plane_shift=0, kernel=1, steps=1, columns=2),
     "empty": dict(flags=Flag.OUT_SPIKES, density=0.0),

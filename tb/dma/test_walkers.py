@@ -51,9 +51,10 @@ def test_run_walker(width, pauses):
 def test_beats(pauses):
     rng = random.Random(2)
     runs = [{"start": rng.randrange(1 << BEAT_BITS), "length": rng.choice([1, 1, 2, 7]),
-             "last": rng.randrange(2), "index": 0, "layer": 0} for _ in range(60)]
+             "last": rng.randrange(2), "index": index, "layer": 7} for index in range(60)]
     expected = [{"beat": (run["start"] + k) % (1 << BEAT_BITS),
-                 "last": int(run["last"] and k == run["length"] - 1)}
+                 "last": int(run["last"] and k == run["length"] - 1), "index": run["index"],
+                 "layer": 7}
                 for run in runs for k in range(run["length"])]
     found, cycles = transfer(Beats(), runs, len(expected), *pauses)
     assert found == expected

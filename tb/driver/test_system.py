@@ -154,6 +154,7 @@ OUTSIDE = [
     (ErrorCode.BUFFER_RANGE, 1, 7, [load(), load(buffer=1 << 24), end()]),
     (ErrorCode.BUFFER_RANGE, 1, 7, [load(), load(buffer=4090, length=16), end()]),
     (ErrorCode.BUFFER_RANGE, 0, 8, [store(buffer=1020, length=16), end()]),
+    (ErrorCode.BUFFER_RANGE, 2, 5, [store(length=99), store(), store(buffer=1024, layer=5), end()]),
     (ErrorCode.READ_REGION, 1, 7, [load(), load(address=SOURCE[1] - 32), end()]),
     (ErrorCode.READ_REGION, 0, 7, [load(address=0), end()]),
     (ErrorCode.READ_REGION, 0, 7, [load(address=0xFFFF_FFF8), end()]),
@@ -225,6 +226,27 @@ def test_timeout_without_watchdog(stub_driver):
     driver = stub_driver()
     with pytest.raises(DeviceTimeout, match="no END after 20000 cycles"):
         run(driver, [load(), end(wait=4)], watchdog=0, timeout=20_000)
+    good(driver)
+
+
+@pytest.mark.parametrize("transfer", [load, store])
+def test_posts_wait_for_memory(stub_driver, transfer):
+    """A transfer posts when its data, or the answer to its writes, has come."""
+    driver = stub_driver(latency=1000)
+    taken = run(driver, [transfer(post=1), conv(columns=500, wait=1), end()]).cycles
+    assert 2500 < taken < 2600  # program, transfer, CONV one after the other
+
+
+def test_watchdog_does_not_wait_for_memory(stub_driver):
+    """The interrupt comes although transactions are under way; the reset waits for their end."""
+    driver = stub_driver()
+    good(driver)
+    driver.transport.set_timing(30_000, 8)
+    before = driver.transport.cycle
+    with pytest.raises(DeviceError, match="WATCHDOG at descriptor 0"):
+        run(driver, [load(), end()], watchdog=1000)
+    assert 30_000 < driver.transport.cycle - before < 31_000
+    driver.transport.set_timing(100, 8)
     good(driver)
 
 
