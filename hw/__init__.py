@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hardware of the accelerator: Amaranth components, and the numbers that they share with the host."""
+"""Hardware of the accelerator: Amaranth components, and the numbers shared with the host."""

@@ -24,8 +24,8 @@ class Compute(wiring.Component):
     """Runs CONV and KTV descriptors on data in its buffers.
 
     Two CONVs overlap: the jobs of the second are handed to groups while the last results of the
-    first are still on their way, unless the second needs the first's partial sums. KTV runs alone.
-    Posts come in order.
+    first are still on their way, and may overtake them, unless the second has a FENCE. KTV runs
+    alone. Posts come in order.
 
     Members
     -------
@@ -160,9 +160,9 @@ class Compute(wiring.Component):
         alone = Signal()  # nothing is under way
         counting = Signal()
         m.d.comb += alone.eq((used == 0) & ~counting)
-        after_psum = conv.flags[exact_log2(int(Flag.PSUM_IN))]
+        fence = conv.flags[exact_log2(int(Flag.FENCE))]
         free = Signal()
-        m.d.comb += free.eq(~used.all() & ~counting & ~walking & (~after_psum | alone))
+        m.d.comb += free.eq(~used.all() & ~counting & ~walking & (~fence | alone))
         is_conv = opcode == Opcode.CONV
         start = Signal()
         m.d.comb += [

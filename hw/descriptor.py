@@ -58,6 +58,8 @@ class Flag(enum.IntFlag):
     OUT_SPIKES = 1 << 9  # run the LIF neuron and write spikes
     OUT_INTEGER = 1 << 10  # write s as signed-digit planes
     OUT_RAW = 1 << 11  # write s as 32 bit words
+    FILL = 1 << 12  # the bits of an output word above the tile's channels become 0
+    FENCE = 1 << 13  # starts when the CONV before has ended; else their pixels may mix
 
 
 @dataclasses.dataclass(frozen=True)

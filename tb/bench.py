@@ -45,7 +45,8 @@ def bound_without_spikes(preset: Preset) -> float:
 
 
 def run_layer(model: IntegerModel, name: str, spikes: torch.Tensor, preset: Preset):
-    """Run one layer on the Verilated model; return its counters and whether its spikes are right."""
+    """Run one layer on the Verilated model; return its counters, and whether its spikes are right.
+    """
     program = compile_model(model, preset, layers=[name],
                             densities={model.layer(name).inputs[0]: float(spikes.float().mean())})
     layer = model.layer(name)

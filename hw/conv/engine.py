@@ -22,8 +22,9 @@ class ConvEngine(wiring.Component):
     """Map buffer, weight buffer, window reader and accumulator groups.
 
     For each output pixel and time step of a CONV, one result of ``lanes`` sums, as
-    ``docs/program.md`` says; each group delivers its results in order, groups in any order. A second
-    CONV may start in the other context while the first one's last results are still under way.
+    ``docs/program.md`` says; each group delivers its results in order, groups in any order. A
+    second CONV may start in the other context while the first one's last results are still under
+    way.
 
     Members
     -------

@@ -18,6 +18,7 @@ from hw.dma.payloads import (
 )
 from hw.dma.queue import Queue
 from hw.dma.run_walker import RunWalker
+from hw.dma.skid import Skid
 
 __all__ = ["OWNER", "TransferWalker"]
 
@@ -48,34 +49,38 @@ class TransferWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        m.submodules.memory_jobs = memory_jobs = Queue(nest(32), 2)
         m.submodules.memory_runs = memory_runs = RunWalker(32)
         m.submodules.bursts = bursts = Bursts(self.axi_bits)
+        m.submodules.skid = skid = Skid(BURST)  # cuts the ready path from the memory port
         m.submodules.buffer_jobs = buffer_jobs = Queue(nest(BEAT_BITS), 4)
         m.submodules.buffer_runs = buffer_runs = RunWalker(BEAT_BITS)
         m.submodules.beats = beats = Beats()
         m.submodules.owners = owners = Queue(OWNER, 8)
+        connect(m, memory_jobs.o, memory_runs.i)
         connect(m, memory_runs.o, bursts.i)
-        connect(m, bursts.o, flipped(self.o_burst))
+        connect(m, bursts.o, skid.i)
+        connect(m, skid.o, flipped(self.o_burst))
         connect(m, buffer_jobs.o, buffer_runs.i)
         connect(m, buffer_runs.o, beats.i)
         connect(m, beats.o, flipped(self.o_beat))
         connect(m, owners.o, flipped(self.o_owner))
 
         # one transfer goes to all three at once
-        takers = (memory_runs.i, buffer_jobs.i, owners.i)
+        takers = (memory_jobs.i, buffer_jobs.i, owners.i)
         i = self.i.payload
         m.d.comb += self.i.ready.eq(Cat(taker.ready for taker in takers).all())
         for taker in takers:
             others = Cat(other.ready for other in takers if other is not taker)
             m.d.comb += taker.valid.eq(self.i.valid & others.all())
         for name in _NEST:
-            m.d.comb += [memory_runs.i.payload[name].eq(i[name]),
+            m.d.comb += [memory_jobs.i.payload[name].eq(i[name]),
                          buffer_jobs.i.payload[name].eq(i[name])]
         for name in ("post", "index", "layer", "target"):
             m.d.comb += owners.i.payload[name].eq(i[name])
         m.d.comb += [
-            memory_runs.i.payload.start.eq(i.address), buffer_jobs.i.payload.start.eq(i.buffer),
-            memory_runs.i.payload.step_1.eq(i.step_1), memory_runs.i.payload.step_2.eq(i.step_2),
+            memory_jobs.i.payload.start.eq(i.address), buffer_jobs.i.payload.start.eq(i.buffer),
+            memory_jobs.i.payload.step_1.eq(i.step_1), memory_jobs.i.payload.step_2.eq(i.step_2),
             buffer_jobs.i.payload.step_1.eq(i.buffer_step_1),
             buffer_jobs.i.payload.step_2.eq(i.buffer_step_2),
             self.idle.eq(~owners.o.valid),

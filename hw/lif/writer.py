@@ -22,7 +22,7 @@ class ResultWriter(wiring.Component):
 
     In this order, as the flags ask: the residual words (one cycle), the raw words (two), the spike
     word (one), the digit planes (``ceil(2 * integer_bits / out_banks)``). Of spike and digit words
-    only the beat's bits are written, but a beat at bit 0 clears the rest of its word.
+    only the beat's bits are written; with FILL the tile's last beat clears the bits above.
 
     **Throughput** one beat in as many cycles as above, at least one.
 
@@ -132,9 +132,12 @@ class ResultWriter(wiring.Component):
         word_enable = Signal(enables)
         slot = offset >> exact_log2(lanes)
         per_word = WORD_BITS // lanes
-        m.d.comb += word_enable.eq(
-            Mux(offset == 0, (1 << per_word) - 1, 1 << slot)
-            << (lane_word << exact_log2(per_word) if per_word > 1 else lane_word))
+        fills = wants(Flag.FILL) & (self.part == preset.beats_per_tile - 1)
+        slots = Signal(per_word)
+        m.d.comb += [
+            slots.eq(Mux(fills, (1 << per_word) - 1, 1) << slot),
+            word_enable.eq(slots << (lane_word << exact_log2(per_word))),
+        ]
         payload = [Signal(lanes, name=f"payload_{k}") for k in range(banks)]
         for k in range(banks):
             # the beat's bits at its place in every word; zeros where the word is cleared

@@ -162,6 +162,9 @@ class _Lowering:
             start = self.context.rings["weight"].get((self.number, block, tile, a), size,
                                                      lambda _: None)
             weight = (start, start + size)
+            if a == first:
+                self._psum = self.context.psum_region(
+                    block.pixels * self.steps * self.preset.beats_per_tile)
             self._keys(tile, a, b, weight)
             for y in range(block.y0, block.y1, self.plan.query_rows):
                 self._query(tile, a, b, weight, block,
@@ -238,7 +241,8 @@ class _Lowering:
             "x_step": words, "y_step": pitch, "string_words": b - a, "kernel_rows": 1,
             "chunk_words": b - a,
             "weight_base": weight[0] // context.weight_row, "weight_plane_step": rows,
-            "weight_time_step": rows, "psum_base": (q0 - block.y0) * block.columns * results,
+            "weight_time_step": rows, 
+            "psum_base": self._psum[0] + (q0 - block.y0) * block.columns * results,
             "psum_pixel_step": results, "psum_time_step": block.pixels * results}
         flags |= Flag(0) if first else Flag.PSUM_IN
         flags |= Flag(0) if last else Flag.PSUM_OUT
@@ -246,7 +250,7 @@ class _Lowering:
             param = context.load_params(self.number, tile)
             start = param * context.param_tile // results
             reads.append(("param", (start, start + context.param_tile)))
-            flags |= Flag.OUT_SPIKES
+            flags |= Flag.OUT_SPIKES | context.fill_flag(self.layer, tile)
             region, channel = self.regions[0], tile * preset.lanes
             fields |= {
                 "param_base": param, "out_bit": channel % WORD_BITS,
@@ -256,7 +260,7 @@ class _Lowering:
                 "word_time_step": block.rows * out_row}
             writes.append(self._extent(block))
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
-                                 writes)
+                                 writes, self._psum)
 
 
 def lower_attention(context: Context, number: int, tiling: AttentionPlan) -> None:

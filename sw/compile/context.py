@@ -9,11 +9,11 @@ from collections.abc import Callable, Hashable
 import numpy as np
 import torch
 
-from hw.descriptor import Target
-from hw.presets import Preset
+from hw.descriptor import Flag, Target
+from hw.presets import WORD_BITS, Preset
 from sw.compile.errors import CompileError
 from sw.compile.layout import Layout, MapLayout, ResidualLayout, ceil_div
-from sw.compile.schedule import Schedule
+from sw.compile.schedule import Range, Schedule
 from sw.model_file import IntegerModel, Layer
 
 __all__ = ["Context", "Halves", "Memory", "Ring", "compress", "tile_params"]
@@ -143,6 +143,7 @@ class Context:
     rings: dict[str, Ring]
     params: dict[int, int] = dataclasses.field(default_factory=dict)
     """Addresses of the layers' parameters."""
+    _psum_turn: bool = False
 
     @classmethod
     def create(cls, model: IntegerModel, preset: Preset, base: int) -> Context:
@@ -182,6 +183,18 @@ class Context:
                 "count_1": count_1, "step_1": s1 * beat, "buffer_step_1": p1,
                 "count_2": count_2, "step_2": s2 * beat, "buffer_step_2": p2,
             }, (start + p, start + end), source)
+
+    def psum_region(self, rows: int) -> Range:
+        """Partial sum rows for a block of results: not those of the block before, if both fit."""
+        half = self.preset.psum_rows // 2
+        self._psum_turn = not self._psum_turn and rows <= half
+        base = half if self._psum_turn else 0
+        return base, base + rows
+
+    def fill_flag(self, layer: Layer, tile: int) -> Flag:
+        """FILL for the last tile of a map, if its word has channels beyond it."""
+        last = (tile + 1) * self.preset.lanes
+        return Flag.FILL if last >= layer.out_channels and last % WORD_BITS else Flag(0)
 
     def load_params(self, number: int, tile: int) -> int:
         """Parameter row of a tile; tiles are loaded in groups of half the buffer."""

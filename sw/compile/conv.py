@@ -11,7 +11,7 @@ from sw.compile.context import Context
 from sw.compile.errors import CompileError
 from sw.compile.estimate import DEFAULT_DENSITY, INTEGER_DENSITY
 from sw.compile.layout import ImageLayout, LogitsLayout, MapLayout, ceil_div
-from sw.compile.plan import Block, ConvPlan, ConvShape, NoPlan, plan
+from sw.compile.plan import Block, ConvPlan, ConvShape, NoPlan, plan, word_beats
 from sw.compile.weights import ACC_LIMIT, WeightStore
 from sw.model_file import Layer
 
@@ -104,6 +104,8 @@ class _Lowering:
         if opens:
             self.words.append(self.words.pop(0))
         self.values.append(self.values.pop(0))
+        self._psum = self.context.psum_region(
+            self.shape.steps * block.pixels * self.preset.beats_per_tile)
         slices = self.shape.slices
         count = slices * len(self.plan.chunks)
         for s in range(slices):
@@ -133,14 +135,14 @@ class _Lowering:
             fields["plane_shift"] = 1
         flags |= Flag(0) if first else Flag.PSUM_IN
         flags |= Flag(0) if last else Flag.PSUM_OUT
-        fields |= {"weight_base": weight_row, "psum_pixel_step": parts,
-                   "psum_time_step": block.pixels * parts}
+        fields |= {"weight_base": weight_row, "psum_base": self._psum[0],
+                   "psum_pixel_step": parts, "psum_time_step": block.pixels * parts}
         writes: list[tuple[int, int]] = []
         if last:
             flags |= self._results(block, tile, fields, reads, writes)
             fields["param_base"] = param
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
-                                 writes)
+                                 writes, self._psum)
 
     def _window(self, block: Block, tile: int, s: int, chunk: int) -> dict[str, int]:
         """Load the block's map, and return the fields that say where windows lie in it."""
@@ -208,20 +210,20 @@ class _Lowering:
         if shape.out_planes:
             base, words = self.words[0], shape.out_slice_words
             row = ceil_div(block.columns * words, preset.beat_words)
-            self._plane_beats = shape.out_steps * block.rows * row
+            size, self._plane_beats = word_beats(preset, shape, block.rows, block.columns)
             if "integer" in layer.outputs:
-                self._plane_beats |= 1
                 flags |= Flag.OUT_INTEGER
                 fields |= {"integer_bits": layer.integer_bits, "plane_beats": self._plane_beats}
             else:
                 flags |= Flag.OUT_SPIKES | (Flag.STREAM if shape.writes_residual else Flag(0))
+            flags |= context.fill_flag(layer, tile)
             channel = tile * preset.lanes
             fields |= {
                 "out_bit": channel % WORD_BITS,
                 "word_base": base * preset.beat_words + channel // WORD_BITS % words,
                 "word_column_step": words, "word_row_step": row * preset.beat_words,
                 "word_time_step": block.rows * row * preset.beat_words}
-            self._word_extent = (base, base + shape.out_planes * self._plane_beats)
+            self._word_extent = (base, base + size)
             writes.append(self._word_extent)
         return flags
 

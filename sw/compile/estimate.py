@@ -14,8 +14,8 @@ from sw.compile.layout import ceil_div
 if TYPE_CHECKING:
     from sw.compile.plan import ConvShape
 
-__all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "LATENCY", "chunk_entries", "combine",
-           "conv_cost"]
+__all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "LATENCY",
+           "chunk_entries", "combine", "conv_cost"]
 
 CHANGE_OVER = 24
 """Cycles from the last addition of a CONV to the first of the next."""

@@ -16,7 +16,7 @@ from hw.presets import WORD_BITS, Preset
 from sw.compile.estimate import Cost, chunk_entries, conv_cost
 from sw.compile.layout import ceil_div
 
-__all__ = ["Block", "ConvPlan", "ConvShape", "NoPlan", "plan", "split_window"]
+__all__ = ["Block", "ConvPlan", "ConvShape", "NoPlan", "plan", "split_window", "word_beats"]
 
 
 class NoPlan(Exception):
@@ -177,7 +177,7 @@ def word_beats(preset: Preset, shape: ConvShape, rows: int, columns: int) -> tup
     row = ceil_div(columns * shape.out_slice_words, preset.beat_words)
     plane = shape.out_steps * rows * row
     if shape.out_planes > 1:
-        plane |= 1
+        plane += (1 - plane) % preset.out_banks  # consecutive planes go to different banks
     return shape.out_planes * plane, plane
 
 

@@ -52,6 +52,7 @@ def lower_pool(context: Context, number: int) -> None:
         if tile % per_slice == 0:
             regions.append(regions.pop(0))
         channel, region = tile * preset.lanes, regions[0]
+        psum = context.psum_region(steps * parts)
         for first in range(0, pixels, count):
             last = min(first + count, pixels)
             length = (last - first) * pixel
@@ -68,7 +69,7 @@ def lower_pool(context: Context, number: int) -> None:
                 flags = Flag.RESIDUAL_SUM | (Flag.PSUM_IN if a else Flag(0))
                 fields = {
                     "time_steps": steps, "repeat": layer.repeat, "columns": b - a, "rows": 1,
-                    "images": 1, "planes": 1, "psum_time_step": parts,
+                    "images": 1, "planes": 1, "psum_base": psum[0], "psum_time_step": parts,
                     "residual_base": (start + (a - first) * pixel) * parts // pixel,
                     "residual_pixel_step": parts,
                     "residual_time_step": (last - first) * parts}
@@ -78,14 +79,14 @@ def lower_pool(context: Context, number: int) -> None:
                     param = context.load_params(number, tile)
                     beats = param * context.param_tile // parts
                     reads.append(("param", (beats, beats + context.param_tile)))
-                    flags |= Flag.OUT_SPIKES
+                    flags |= Flag.OUT_SPIKES | context.fill_flag(layer, tile)
                     fields |= {"param_base": param, "out_bit": channel % WORD_BITS,
                                "word_base": (region * preset.beat_words
                                              + channel // WORD_BITS % out.slice_words),
                                "word_time_step": row * preset.beat_words}
                     writes.append((region, region + size))
                 context.schedule.compute(number, Opcode.CONV, {**fields, "flags": flags}, reads,
-                                         writes)
+                                         writes, psum)
         if tile % per_slice == per_slice - 1 or tile == tiles - 1:
             context.store_map(number, out, region, 0, tile // per_slice, (0, 1), (0, 1),
                               (region, region + size))

@@ -5,6 +5,9 @@ Layers are lowered as if descriptors ran one after the other. `Schedule` notes w
 buffer (and which rows of which tensor in memory) every descriptor touches, derives the hazards
 between units from that, and turns them into waits and posts. Nothing else places semaphores.
 
+CONVs may run into each other in the compute unit; where partial sums forbid that, a FENCE flag
+keeps them apart.
+
 Each pair of units has one semaphore, since units run in order:
 
     0  LOAD    -> compute   data of maps, weights, parameters, residuals is in its buffer
@@ -28,11 +31,11 @@ import dataclasses
 
 import numpy as np
 
-from hw.descriptor import FORMATS, DescriptorError, Opcode, Target
+from hw.descriptor import FORMATS, DescriptorError, Flag, Opcode, Target
 from hw.presets import Preset
 from sw.compile.errors import CompileError
 
-__all__ = ["HOIST", "LAG", "Op", "Schedule"]
+__all__ = ["HOIST", "LAG", "Op", "Range", "Schedule"]
 
 HOIST = 12
 LAG = 1
@@ -59,6 +62,14 @@ class Op:
     post: int = 0
 
 
+def _clash(after: tuple[Range, Flag], before: tuple[Range, Flag]) -> bool:
+    """Whether one of two CONVs writes partial sums that the other uses."""
+    (a, b), flags = after
+    (c, d), others = before
+    used = flags & (Flag.PSUM_IN | Flag.PSUM_OUT) and others & (Flag.PSUM_IN | Flag.PSUM_OUT)
+    return bool(used and (flags | others) & Flag.PSUM_OUT and a < d and c < b)
+
+
 class Schedule:
     """Collects descriptors in sequential order; `finish` returns them packed."""
 
@@ -76,6 +87,7 @@ class Schedule:
         self._filled = {name: np.full(size, -1) for name, size in sizes.items()}
         self._computed = {name: np.full(size, -1) for name, size in sizes.items()}
         self._stored = np.full(preset.out_beats, -1)
+        self._previous: tuple[Range, Flag] | None = None  # the last CONV's partial sums
         self._tensor: dict[str, np.ndarray] = {}
 
     def declare(self, tensor: str, units: int, rows: int) -> None:
@@ -104,8 +116,20 @@ class Schedule:
         self._filled[name][low:high] = op
 
     def compute(self, layer: int, opcode: Opcode, fields: dict[str, int],
-                reads: list[tuple[str, Range]], writes: list[Range]) -> None:
-        """A CONV or KTV that uses beats of buffers and writes beats of the output buffer."""
+                reads: list[tuple[str, Range]], writes: list[Range],
+                psum: Range = (0, 0)) -> None:
+        """A CONV or KTV that uses beats of buffers and writes beats of the output buffer.
+
+        ``psum``: rows of the partial sums that its flags make it read or write. A CONV gets a
+        FENCE where its pixels must not overtake those of the CONV before.
+        """
+        if opcode is Opcode.CONV:
+            flags = Flag(fields["flags"])
+            if self._previous is not None and _clash((psum, flags), self._previous):
+                fields = {**fields, "flags": flags | Flag.FENCE}
+            self._previous = psum, flags
+        else:
+            self._previous = None
         needs = {"load": max((self._filled[name][low:high].max(initial=-1)
                               for name, (low, high) in reads), default=-1),
                  "store": max((self._stored[low:high].max(initial=-1) for low, high in writes),

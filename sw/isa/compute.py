@@ -74,10 +74,10 @@ def _signed(value: np.ndarray, bits: int) -> np.ndarray:
 
 
 class _Pixels:
-    """Linear pixel numbers of a CONV and their parts."""
+    """Linear pixel numbers of a CONV (all, or those of ``some``) and their parts."""
 
-    def __init__(self, d: dict[str, int]) -> None:
-        self.number = np.arange(d["images"] * d["rows"] * d["columns"])
+    def __init__(self, d: dict[str, int], some: np.ndarray | None = None) -> None:
+        self.number = np.arange(d["images"] * d["rows"] * d["columns"]) if some is None else some
         self.x = self.number % d["columns"]
         row = self.number // d["columns"]
         self.y, self.image = row % d["rows"], row // d["rows"]
@@ -193,9 +193,10 @@ def _residual(preset: Preset, buffers: Buffers, d: dict[str, int],
     return buffers.residual[rows].astype(np.int64).reshape(*rows.shape[:2], preset.lanes)
 
 
-def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, int]) -> None:
-    """Run one CONV."""
-    flags, pixel = Flag(d["flags"]), _Pixels(d)
+def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, int],
+         some: np.ndarray | None = None) -> None:
+    """Run one CONV, or ``some`` of its pixels."""
+    flags, pixel = Flag(d["flags"]), _Pixels(d, some)
     acc = _sums(preset, buffers, d, pixel, counts)
     if flags & Flag.RESIDUAL_SUM:
         acc = acc + _residual(preset, buffers, d, pixel.number)
@@ -246,8 +247,9 @@ def _put(preset: Preset, buffers: Buffers, d: dict[str, int], words: np.ndarray,
     _inside(lane, WORD_BITS, "output bit")
     value = (bits.astype(np.uint64) << lane.astype(np.uint64)).sum(1).astype(np.uint32)
     mask = np.uint32(((1 << preset.lanes) - 1) << d["out_bit"])
-    old = buffers.out[words] & ~mask if d["out_bit"] else np.uint32(0)
-    buffers.out[words] = old | value
+    if d["flags"] & Flag.FILL:
+        mask = np.uint32(0xFFFFFFFF << d["out_bit"] & 0xFFFFFFFF)
+    buffers.out[words] = buffers.out[words] & ~mask | value
 
 
 def _spikes(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
@@ -269,8 +271,9 @@ def _integer(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels
     """Signed digits, most significant first: planes of +1, then of -1."""
     bits = d["integer_bits"]
     _fits(s, bits, "integer output")
-    if d["plane_beats"] % 2 == 0:
-        raise MachineError(f"plane_beats must be odd, not {d['plane_beats']}")
+    if d["plane_beats"] % preset.out_banks != 1:
+        raise MachineError(f"plane_beats must be 1 modulo {preset.out_banks}, "
+                           f"not {d['plane_beats']}")
     plus, minus = (3 * s & ~s) >> 1, (s & ~(3 * s)) >> 1
     for t in range(d["time_steps"]):
         for plane in range(2 * bits):

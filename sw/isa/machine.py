@@ -4,8 +4,8 @@
 `Machine` follows docs/program.md literally and is the reference for the hardware. Descriptors are
 dispatched in program order to three in-order units (LOAD, STORE, compute) with short queues;
 semaphores hold them back. Which unit moves next is open: unit order and queue depth come from a
-seed, so that a program with a missing semaphore gives wrong results for some seed, and buffers
-start with garbage. A program that can't go on raises `MachineError` naming what each unit waits
+seed, and so does which pixels of a CONV an unfenced CONV behind it overtakes, so that a program with
+a missing semaphore or fence gives wrong results for some seed; buffers start with garbage. A program that can't go on raises `MachineError` naming what each unit waits
 for.
 """
 
@@ -13,7 +13,7 @@ import dataclasses
 
 import numpy as np
 
-from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Opcode, Target
+from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Flag, Opcode, Target
 from hw.presets import Preset
 from sw.isa import compute
 from sw.isa.compute import Buffers, MachineError
@@ -96,7 +96,7 @@ class Machine:
                 if self._random is not None:
                     weight = self._weights[ready]
                     chosen = self._random.choice(ready, p=weight / weight.sum())
-                self._step(queues[names[chosen]].pop(0))
+                self._step(queues[names[chosen]])
                 continue
             self._deadlock(queues, end, index, limit)
 
@@ -119,16 +119,42 @@ class Machine:
         for n in range(len(self.semaphores)):
             self.semaphores[n] -= entry[2]["wait"] >> n & 1
 
-    def _step(self, entry: tuple[int, Opcode, dict[str, int]]) -> None:
-        index, opcode, d = entry
+    def _step(self, queue: list[tuple[int, Opcode, dict[str, int]]]) -> None:
+        """Run the first descriptor, and perhaps the next CONV among its pixels."""
+        entry = queue.pop(0)
         self._take(entry)
-        self.report.descriptors += 1
+        late = self._late_pixels(entry, queue)
+        if late is None:
+            self._execute(entry)
+            self._post(entry)
+            return
+        after = queue.pop(0)
+        count = entry[2]["images"] * entry[2]["rows"] * entry[2]["columns"]
+        self._execute(entry, np.setdiff1d(np.arange(count), late))
+        self._take(after)
+        self._execute(after)
+        self._execute(entry, late)
+        self._post(entry)
+        self._post(after)
+
+    def _late_pixels(self, entry: tuple, queue: list[tuple]) -> np.ndarray | None:
+        """Pixels of a CONV that the CONV behind it overtakes, as the hardware may do."""
+        if (self._random is None or entry[1] is not Opcode.CONV or not queue
+                or queue[0][1] is not Opcode.CONV or queue[0][2]["flags"] & Flag.FENCE
+                or not self._may_start(queue[0]) or self._random.random() < 0.5):
+            return None
+        count = entry[2]["images"] * entry[2]["rows"] * entry[2]["columns"]
+        return np.flatnonzero(self._random.random(count) < 0.3)
+
+    def _execute(self, entry: tuple[int, Opcode, dict[str, int]],
+                 some: np.ndarray | None = None) -> None:
+        index, opcode, d = entry
         counts = self.report.layer(d["layer"])
-        counts["descriptors"] += 1
         try:
             if opcode is Opcode.CONV:
                 self._demand(d, "time_steps", "repeat", "columns", "rows", "images", "planes")
-                compute.conv(self.preset, self.buffers, d, counts)
+                if some is None or some.size:
+                    compute.conv(self.preset, self.buffers, d, counts, some)
             elif opcode is Opcode.KTV:
                 self._demand(d, "time_steps", "key_words", "columns", "rows", "parts")
                 compute.key_value(self.preset, self.buffers, d, counts)
@@ -138,6 +164,11 @@ class Machine:
         except MachineError as error:
             raise MachineError(
                 f"descriptor {index} ({opcode.name}, layer {d['layer']}): {error}") from None
+
+    def _post(self, entry: tuple[int, Opcode, dict[str, int]]) -> None:
+        index, _, d = entry
+        self.report.descriptors += 1
+        self.report.layer(d["layer"])["descriptors"] += 1
         for n in range(len(self.semaphores)):
             self.semaphores[n] += d["post"] >> n & 1
             if self.semaphores[n] > SEMAPHORE_MAX:

@@ -2,12 +2,13 @@
 """Checkpoint files: `.pt` (with or without the published `model` wrapper) and `.safetensors`.
 
 What shapes cannot tell (strides, heads, time steps, input normalisation) is in the `meta`
-dictionary of a `.pt` file or in the JSON of the safetensors metadata key `addend_config`.
+dictionary of a `.pt` file or in the JSON of the safetensors metadata key `addend_config`. Only the
+latter is surely ours: a field of a wrong type is an error there, and no field of ours in a `.pt`.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,23 @@ from sw.models.config import CheckpointError
 __all__ = ["METADATA_KEY", "read_checkpoint", "write_checkpoint"]
 
 METADATA_KEY = "addend_config"
+
+
+def _list_of(*kinds: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list | tuple) and all(
+        isinstance(item, kinds) and not isinstance(item, bool) for item in value)
+
+
+_FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "strides": (_list_of(int), "a list of integers"),
+    "num_heads": (lambda value: isinstance(value, int), "an integer"),
+    "time_steps": (lambda value: isinstance(value, int), "an integer"),
+    "mean": (_list_of(int, float), "a list of numbers"),
+    "std": (_list_of(int, float), "a list of numbers"),
+    "image_size": (_list_of(int), "a list of integers"),
+    "classes": (_list_of(str), "a list of names"),
+}
+"""What metadata may say, and of what type."""
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -56,6 +74,12 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     state, meta = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
     if not isinstance(meta, Mapping):
         raise CheckpointError(f"{path}: metadata must be a dictionary, not {type(meta).__name__}")
+    for name, (fits, kind) in _FIELDS.items():
+        if name in meta and not fits(meta[name]):
+            if path.suffix == ".safetensors":
+                raise CheckpointError(f"{path}: metadata {name!r} must be {kind}, "
+                                      f"not {meta[name]!r}")
+            meta = {key: value for key, value in meta.items() if key != name}
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"{path}: holds no state_dict")
     for key, value in state.items():

@@ -17,6 +17,7 @@ from sw.compile.schedule import Schedule
 from sw.golden.network import evaluate
 from sw.golden.numbers import naf_count
 from sw.isa.machine import MachineError
+from sw.model_file import IntegerModel
 from tb.compile.reference import compare, run
 from tb.random_model import random_image, random_model
 
@@ -75,36 +76,48 @@ def test_large_preset() -> None:
     compare(random_model(9), get_preset("large"))
 
 
-def _without(program: object, semaphore: int) -> object:
-    """The program with one semaphore's waits and posts taken out."""
+def _without(program: object, semaphore: int | None = None, flag: Flag = Flag(0)) -> object:
+    """The program with one semaphore's waits and posts, or a flag of its CONVs, taken out."""
     packed = []
     for data in program.descriptors:
         kind = FORMATS[Opcode(data[0])]
         fields = kind.unpack(data)
-        fields["wait"] &= ~(1 << semaphore)
-        fields["post"] &= ~(1 << semaphore)
+        if semaphore is not None:
+            fields["wait"] &= ~(1 << semaphore)
+            fields["post"] &= ~(1 << semaphore)
+        if data[0] == Opcode.CONV:
+            fields["flags"] &= ~flag
         packed.append(kind.pack(**fields))
     code = np.frombuffer(b"".join(packed), np.uint8)
     return dataclasses.replace(program, descriptors=tuple(packed), segments=(
         *program.segments[:-1], (program.address, code)))
 
 
-@pytest.mark.parametrize("semaphore", range(6))
-def test_every_semaphore_is_needed(semaphore: int) -> None:
-    model = random_model(4, size=(8, 8), blocks=("channel", "attention"))
-    program = compile_model(model, get_preset("tiny"))
+def _shows(model: IntegerModel, broken: object) -> bool:
+    """Whether some order of units makes a broken program fail."""
     image = random_image(model, 5)
     golden = evaluate(model, image)
-    broken = _without(program, semaphore)
     for seed in range(12):
         try:
             memory, _ = run(broken, image, seed)
         except MachineError:
-            return
+            return True
         if any(not np.array_equal(broken.read_tensor(memory, name), golden[name].numpy())
                for name in model.tensors):
-            return
-    pytest.fail(f"no order of units shows that semaphore {semaphore} is missing")
+            return True
+    return False
+
+
+@pytest.mark.parametrize("semaphore", range(6))
+def test_every_semaphore_is_needed(semaphore: int) -> None:
+    model = random_model(4, size=(8, 8), blocks=("channel", "attention"))
+    assert _shows(model, _without(compile_model(model, get_preset("tiny")), semaphore))
+
+
+@pytest.mark.parametrize("flag", [Flag.FENCE, Flag.FILL])
+def test_fences_and_fills_are_needed(flag: Flag) -> None:
+    model = random_model(4, size=(8, 8), channels=24, blocks=("channel", "attention"))
+    assert _shows(model, _without(compile_model(model, get_preset("tiny")), flag=flag))
 
 
 def test_waits_and_posts_match() -> None:
@@ -231,7 +244,7 @@ def test_schedule_moves_loads_only_where_they_may() -> None:
     schedule.declare("t", 1, 1)
     for _ in range(4):
         schedule.load(0, Target.MAP, {"length": 1}, (0, 8))
-        schedule.compute(0, Opcode.CONV, {}, [("map", (0, 8))], [(0, 4)])
+        schedule.compute(0, Opcode.CONV, {"flags": 0}, [("map", (0, 8))], [(0, 4)])
         schedule.store(0, {"length": 1}, (0, 4), "t", (0, 1), (0, 1))
     kinds = [data[0] for data in schedule.finish()]
     assert kinds == [Opcode.LOAD, Opcode.CONV, Opcode.STORE] * 4 + [Opcode.END]

@@ -89,7 +89,8 @@ def test_conv_by_hand() -> None:
     buffers.weight[0], buffers.weight[2] = 5, 6                     # tap 0
     buffers.param[:2] = np.uint64(7 | (8 << 28) | (1 << 56))        # bias 7, threshold 8, shift 1
     fields = CONV.unpack(CONV.pack(
-        opcode=Opcode.CONV, flags=Flag.OUT_RESIDUAL | Flag.OUT_SPIKES | Flag.STREAM,
+        opcode=Opcode.CONV,
+        flags=Flag.OUT_RESIDUAL | Flag.OUT_SPIKES | Flag.STREAM | Flag.FILL,
         time_steps=1, repeat=2, columns=2, rows=1, images=1, planes=1, map_base=10, row_pitch=2,
         row_words=2, rows_words=2, x_start=-1, x_step=1, y_step=2, string_words=3, kernel_rows=1,
         chunk_words=3, value_pixel_step=2, word_base=100, word_column_step=1, word_time_step=8,

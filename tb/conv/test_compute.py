@@ -69,9 +69,10 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
     for chunk in range(chunks):
         now = flags
         if chunk:
-            now |= Flag.PSUM_IN
+            now |= Flag.PSUM_IN | Flag.FENCE
         if chunk < chunks - 1:
-            now = (now & (Flag.DEPTHWISE | Flag.SIGNED_DIGITS | Flag.PSUM_IN)) | Flag.PSUM_OUT
+            now &= Flag.DEPTHWISE | Flag.SIGNED_DIGITS | Flag.PSUM_IN | Flag.FENCE
+            now |= Flag.PSUM_OUT
         bench.add(Opcode.CONV, layer=1, flags=int(now), chunk_first=-chunk * per_chunk,
                   chunk_words=per_chunk, **common)
 
@@ -127,10 +128,29 @@ def test_pooling(seed):
     end = Flag.RESIDUAL_SUM | Flag.PSUM_IN | Flag.OUT_SPIKES
     for flags, columns, rows, base in (
             (Flag.RESIDUAL_SUM | Flag.PSUM_OUT, 1, 1, 0),
-            (Flag.RESIDUAL_SUM | Flag.PSUM_IN | Flag.PSUM_OUT, pixels - 2, 1, step),
-            (end, 1, 1, (pixels - 1) * step)):
+            (Flag.RESIDUAL_SUM | Flag.PSUM_IN | Flag.PSUM_OUT | Flag.FENCE, pixels - 2, 1, step),
+            (end | Flag.FENCE, 1, 1, (pixels - 1) * step)):
         bench.add(Opcode.CONV, **{**common, "flags": int(flags), "columns": columns, "rows": rows,
                                   "residual_base": base})
+    check(bench)
+
+
+@pytest.mark.parametrize("tiles", [
+    ((0, Flag(0)), (16, Flag.FILL)),  # two tiles of the same words, no fence between them
+    ((16, Flag(0)), (0, Flag.FILL | Flag.FENCE)),  # the second clears what the first wrote
+])
+def test_tiles_share_words(tiles):
+    """The first pixel is full and the others nearly empty, so that later pixels overtake it."""
+    bench, random = Bench(get_preset("small"), 3), np.random.default_rng(3)
+    random_conv(bench, random, flags=Flag.OUT_SPIKES, kernel=1, words=2, columns=8, rows=1,
+                steps=2, density=0.02)
+    conv = bench.descriptors.pop()
+    for base in (0, conv["map_plane_step"]):
+        bench.buffers.map[base:base + 2] = 0xFFFFFFFF
+    for out_bit, flags in tiles:
+        fields = {k: v for k, v in conv.items() if k not in ("opcode", "post")}
+        bench.add(Opcode.CONV, **{**fields, "out_bit": out_bit,
+                                  "flags": int(Flag(conv["flags"]) | flags)})
     check(bench)
 
 
