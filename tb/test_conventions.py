@@ -2,13 +2,15 @@
 """Rules that hold for the whole project: what is documented, tested, and independent of what."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from hw import regmap
+from hw import descriptor, regmap
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("hw", "sim", "sw", "tb")
@@ -110,6 +112,15 @@ def test_dependencies_point_one_way(importer: str, forbidden: set[str]) -> None:
     assert wrong == []
 
 
-def test_register_table_is_current() -> None:
-    assert (ROOT / "docs" / "registers.md").read_text() == regmap.markdown(), \
-        "run `python -m hw.regmap`"
+@pytest.mark.parametrize(("page", "source"), [
+    ("registers.md", regmap), ("descriptors.md", descriptor)])
+def test_generated_pages_are_current(page: str, source: ModuleType) -> None:
+    assert (ROOT / "docs" / page).read_text() == source.markdown(), \
+        f"run `python -m {source.__name__}`"
+
+
+def test_links_between_pages_hold() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("*/*.md")):
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page}: no {target}"

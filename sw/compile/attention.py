@@ -241,7 +241,7 @@ class _Lowering:
             "x_step": words, "y_step": pitch, "string_words": b - a, "kernel_rows": 1,
             "chunk_words": b - a,
             "weight_base": weight[0] // context.weight_row, "weight_plane_step": rows,
-            "weight_time_step": rows, 
+            "weight_time_step": rows,
             "psum_base": self._psum[0] + (q0 - block.y0) * block.columns * results,
             "psum_pixel_step": results, "psum_time_step": block.pixels * results}
         flags |= Flag(0) if first else Flag.PSUM_IN

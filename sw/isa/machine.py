@@ -4,9 +4,9 @@
 `Machine` follows docs/program.md literally and is the reference for the hardware. Descriptors are
 dispatched in program order to three in-order units (LOAD, STORE, compute) with short queues;
 semaphores hold them back. Which unit moves next is open: unit order and queue depth come from a
-seed, and so does which pixels of a CONV an unfenced CONV behind it overtakes, so that a program with
-a missing semaphore or fence gives wrong results for some seed; buffers start with garbage. A program that can't go on raises `MachineError` naming what each unit waits
-for.
+seed, and so does which pixels of a CONV an unfenced CONV behind it overtakes, so that a program
+with a missing semaphore or fence gives wrong results for some seed; buffers start with garbage. A
+program that can't go on raises `MachineError` naming what each unit waits for.
 """
 
 import dataclasses
