@@ -80,10 +80,11 @@ class Compute(wiring.Component):
         m.submodules.epilogue = epilogue = Epilogue(preset)
         m.submodules.counts = counts = CountMatrix(preset)
         for index in range(preset.groups):
-            for name in ("result_valid", "results", "tags"):
-                m.d.comb += getattr(epilogue, name)[index].eq(getattr(engine, name)[index])
-            for name in ("take", "free"):
-                m.d.comb += getattr(engine, name)[index].eq(getattr(epilogue, name)[index])
+            m.d.comb += epilogue.results[index].eq(engine.results[index])
+        for name in ("result_valid", "result_contexts", "tag"):
+            m.d.comb += getattr(epilogue, name).eq(getattr(engine, name))
+        for name in ("tag_group", "free"):
+            m.d.comb += getattr(engine, name).eq(getattr(epilogue, name))
         m.d.comb += [
             engine.other_busy.eq(counts.busy),
             engine.other_map_enable.eq(counts.map_enable),

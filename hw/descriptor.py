@@ -161,6 +161,7 @@ _TRANSFER = [
     ("step_2", 32, "bytes in memory from repeat to repeat"),
     ("buffer_step_1", 32, "beats in the buffer from run to run"),
     ("buffer_step_2", 32, "beats in the buffer from repeat to repeat"),
+    ("beat_step", 4, "beats in the buffer from beat to beat of a run; at least 1"),
 ]
 
 LOAD = Format("LOAD", _HEAD + _TRANSFER)
@@ -209,7 +210,7 @@ CONV = Format("CONV", [
     ("word_row_step", 16, "words from row to row"),
     ("word_image_step", 16, "words from image to image"),
     ("word_time_step", 16, "words from step to step"),
-    ("plane_beats", 16, "beats from plane to plane of an integer output; 1 modulo out_banks"),
+    ("plane_rows", 16, "rows of the output buffer from out_banks digit planes to the next ones"),
     ("value_base", 16, "beat of the first residual (or raw) result in the output buffer"),
     ("value_pixel_step", 16, "beats from pixel to pixel"),
     ("value_time_step", 16, "beats from step to step"),

@@ -8,7 +8,8 @@ from amaranth.utils import ceil_log2
 from hw.descriptor import DESCRIPTOR_WORDS, Format
 from hw.presets import WORD_BITS, Preset
 
-__all__ = ["EntryLayout", "JobLayout", "TagLayout", "TokenLayout", "descriptor_layout"]
+__all__ = ["EntryLayout", "JobLayout", "RowLayout", "TagLayout", "TokenLayout",
+           "UnitLayout", "WordLayout", "descriptor_layout"]
 
 
 def descriptor_layout(layout: Format) -> data.FlexibleLayout:
@@ -46,7 +47,46 @@ class JobLayout(data.StructLayout):
             "weight": ceil_log2(preset.weight_rows),
             "step": 8,
             "plane": 8,
+            "last_step": 1,
+            "last_plane": 1,
             "tag": TagLayout(preset),
+        })
+
+
+class UnitLayout(data.StructLayout):
+    """One plane of one time step of a job, for one group."""
+
+    def __init__(self, preset: Preset):
+        words = ceil_log2(preset.map_words)
+        super().__init__({
+            "group": ceil_log2(preset.groups),
+            "context": 1,
+            "origin": words,
+            "low": words + 1,
+            "high": words + 1,
+            "y": signed(words + 2),
+            "weight": ceil_log2(preset.weight_rows),
+            "minus": 1,  # digits are -1
+            "double": 4,  # doublings behind it
+            "end": 1,  # last plane of its step
+        })
+
+
+class RowLayout(data.StructLayout):
+    """The words of one kernel row of a unit."""
+
+    def __init__(self, preset: Preset):
+        words = ceil_log2(preset.map_words)
+        super().__init__({
+            "group": ceil_log2(preset.groups),
+            "context": 1,
+            "address": words,  # map word of the first one
+            "words": words + 1,
+            "row": ceil_log2(preset.weight_rows),  # as in an entry
+            "last": 1,  # of the unit
+            "minus": 1,
+            "double": 4,
+            "end": 1,
         })
 
 
@@ -56,13 +96,33 @@ class EntryLayout(data.StructLayout):
     def __init__(self, preset: Preset):
         super().__init__({
             "words": data.ArrayLayout(WORD_BITS, preset.map_banks),
-            "row": ceil_log2(preset.weight_rows),  # weight row of word 0, bit 0
+            "row": ceil_log2(preset.weight_rows),  # word 0's; dense: in units of 32 weight rows
+            "context": 1,
+            "single": 1,  # at most one word has a set bit
             "minus": 1,  # digits are -1
             "depthwise": 1,
             "unsigned": 1,
             "mask_bit": 5,
             "double": 4,  # doublings before the next entry's first addition
             "end": 1,  # last entry of the unit
+        })
+
+
+class WordLayout(data.StructLayout):
+    """What goes with one word of an entry."""
+
+    def __init__(self, preset: Preset):
+        super().__init__({
+            "row": ceil_log2(preset.weight_rows),
+            "last": 1,  # of the entry
+            "empty": 1,  # the entry has no set bit at all
+            "context": 1,
+            "minus": 1,
+            "depthwise": 1,
+            "unsigned": 1,
+            "mask_bit": 5,
+            "double": 4,
+            "end": 1,
         })
 
 
@@ -73,6 +133,7 @@ class TokenLayout(data.StructLayout):
         super().__init__({
             "row": ceil_log2(preset.weight_rows),
             "mask": preset.lanes,
+            "context": 1,
             "add": 1,  # 0: adds nothing (a marker)
             "minus": 1,
             "unsigned": 1,

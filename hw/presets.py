@@ -10,7 +10,14 @@ import dataclasses
 import hashlib
 import json
 
-__all__ = ["PRESETS", "Preset", "PresetError", "get_preset"]
+__all__ = ["INTEGER_BITS", "PRESETS", "SHIFTED_BITS", "WORD_BITS", "Preset", "PresetError",
+           "get_preset"]
+
+INTEGER_BITS = 12
+"""Bits of the widest integer map."""
+
+SHIFTED_BITS = 22
+"""Bits of a sum behind the shift, where it joins the residual stream."""
 
 WORD_BITS = 32
 """Channels in one spike word, and the width of a memory word."""
@@ -80,6 +87,9 @@ class Preset:
         demand(WORD_BITS % self.lanes == 0, f"lanes must divide 32, not {self.lanes}")
         demand(self.lanes % self.epilogue_lanes == 0,
                f"epilogue_lanes must divide {self.lanes}, not {self.epilogue_lanes}")
+        demand(self.residual_row_bits <= self.axi_bits * self.out_banks,
+               f"out_banks must hold a residual row of {self.residual_row_bits} bits, "
+               f"not {self.out_banks} x {self.axi_bits}")
         demand(64 <= self.axi_bits <= 512, f"axi_bits must be 64 to 512, not {self.axi_bits}")
         for name in ("weight_row_bits", "residual_row_bits", "map_row_bits"):
             value = getattr(self, name)

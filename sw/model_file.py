@@ -31,6 +31,7 @@ KINDS = ("conv", "depthwise", "attention", "pool", "head")
 SHIFT_RANGE = (-8, 23)
 ACC_LIMIT = 1 << 23       # |acc| of one chunk of a window
 SUM_LIMIT = 1 << 27       # |z| and |threshold|
+SHIFTED_LIMIT = 1 << 21   # |s| where it joins a residual stream
 MAX_TIME_STEPS = 16
 MAX_INTEGER_BITS = 12
 RESIDUAL_BITS = 16
@@ -368,8 +369,12 @@ def _check_arrays(layer: Layer, need: _Checker) -> None:
         low, high = int(layer.shift.min()), int(layer.shift.max())
         need(SHIFT_RANGE[0] <= low and high <= SHIFT_RANGE[1],
              f"array shift spans {low} to {high}, must be {SHIFT_RANGE[0]} to {SHIFT_RANGE[1]}")
-        if not layer.outputs.keys() & {"residual", "integer", "logits"}:
+        if not layer.outputs.keys() & {"residual", "integer"}:
             need(low == high == 0, "array shift must be zero without a shifted output")
+        if layer.integer_bits is not None:
+            least = SHIFT_RANGE[0] + MAX_INTEGER_BITS - layer.integer_bits
+            need(low >= least, f"array shift begins at {low}, must be at least {least} for an "
+                 f"integer output of {layer.integer_bits} bits")
 
 
 def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor],
@@ -389,6 +394,10 @@ def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor]
     bias = layer.bias.to(torch.int64)
     bound = int((reach + bias.abs()).max())
     need(bound < SUM_LIMIT, f"|acc + bias| may reach {bound}, must be below {SUM_LIMIT}")
+    if "residual" in layer.outputs:
+        bound = int(_shifted(reach + bias.abs(), layer.shift.to(torch.int64)).max()) + 1
+        need(bound < SHIFTED_LIMIT, f"a sum behind the shift may reach {bound}, must be below "
+             f"{SHIFTED_LIMIT}")
     if layer.integer_bits is not None:
         limit = 1 << (layer.integer_bits - 1)
         shift = layer.shift.to(torch.int64)

@@ -15,8 +15,8 @@ from hw.regmap import ErrorCode
 __all__ = ["Dispatcher"]
 
 _COUNTS = {
-    Opcode.LOAD: (LOAD, ("length", "count_1", "count_2")),
-    Opcode.STORE: (STORE, ("length", "count_1", "count_2")),
+    Opcode.LOAD: (LOAD, ("length", "count_1", "count_2", "beat_step")),
+    Opcode.STORE: (STORE, ("length", "count_1", "count_2", "beat_step")),
     Opcode.CONV: (CONV, ("time_steps", "repeat", "columns", "rows", "images")),
     Opcode.KTV: (KTV, ("time_steps", "columns", "rows")),
 }

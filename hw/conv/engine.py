@@ -8,6 +8,7 @@ from amaranth.utils import exact_log2
 
 from hw.conv.group import Group
 from hw.conv.map_buffer import MapBuffer
+from hw.conv.tag_store import TagStore
 from hw.conv.walker import PixelWalker
 from hw.conv.weight_buffer import WeightBuffer
 from hw.conv.window import WindowReader
@@ -36,8 +37,9 @@ class ConvEngine(wiring.Component):
         For each context: windows are still being read.
     unit_valid, unit_context : Out
         A result of this context is to come (one for each pixel and step).
-    result_valid, results, tags, take, free : arrays of groups, see Lanes
-        ``results`` holds ``epilogue_lanes`` sums of ``acc_width`` bits.
+    result_valid, results, result_contexts, free : arrays of groups, or one bit a group; see Lanes
+    tag_group, tag : In, Out
+        The oldest tag of a group, at once.
     map_write_* : In
         A beat for the map buffer.
     weight_* : In, Out
@@ -61,11 +63,12 @@ class ConvEngine(wiring.Component):
             "active": Out(2),
             "unit_valid": Out(1),
             "unit_context": Out(1),
-            "result_valid": Out(1).array(groups),
-            "results": Out(preset.epilogue_lanes * preset.acc_width).array(groups),
-            "tags": Out(TagLayout(preset)).array(groups),
-            "take": In(1).array(groups),
-            "free": In(1).array(groups),
+            "result_valid": Out(groups),
+            "results": Out(preset.lanes * preset.acc_width).array(groups),
+            "result_contexts": Out(groups),
+            "tag_group": In(range(groups)),
+            "tag": Out(TagLayout(preset)),
+            "free": In(groups),
             "map_write_valid": In(1),
             "map_write_beat": In(words - exact_log2(preset.beat_words)),
             "map_write_data": In(preset.axi_bits),
@@ -93,6 +96,7 @@ class ConvEngine(wiring.Component):
         m.submodules.weight_buffer = weights = WeightBuffer(preset)
         m.submodules.walker = walker = PixelWalker(preset)
         m.submodules.reader = reader = WindowReader(preset)
+        m.submodules.tags = tags = TagStore(preset)
         connect(m, walker.o, reader.i)
         for index in range(2):
             m.d.comb += reader.descriptors[index].eq(self.descriptors[index])
@@ -102,6 +106,9 @@ class ConvEngine(wiring.Component):
             self.walking.eq(self.start | walker.busy),
             self.active.eq(reader.active), self.skipped.eq(reader.skipped),
             self.unit_valid.eq(reader.tag_valid), self.unit_context.eq(reader.tag.context),
+            tags.push_valid.eq(reader.tag_valid), tags.push_group.eq(reader.tag_group),
+            tags.push.eq(reader.tag), tags.group.eq(self.tag_group), self.tag.eq(tags.tag),
+            tags.pop.eq(self.free), reader.tag_popped.eq(self.free),
             maps.write_enable.eq(self.map_write_valid), maps.write_beat.eq(self.map_write_beat),
             maps.write_data.eq(self.map_write_data),
             maps.read_enable.eq(reader.read_enable | self.other_map_enable),
@@ -118,19 +125,18 @@ class ConvEngine(wiring.Component):
             m.submodules[f"group_{index}"] = group
             other = self.other_busy if index == 1 else C(0)  # the port that no write disturbs
             m.d.comb += [
-                group.entry_valid.eq(reader.entry_valid & (reader.entry_group == index)),
+                group.entry_valid.eq(reader.entry_valid[index]),
                 group.entry.eq(reader.entry), group.nonzero.eq(reader.nonzero),
                 reader.entry_popped[index].eq(group.entry_popped),
-                group.tag_valid.eq(reader.tag_valid & (reader.tag_group == index)),
-                group.tag.eq(reader.tag), reader.tag_popped[index].eq(self.free[index]),
-                weights.read_valid[index].eq(group.row_valid),
-                weights.read_row[index].eq(Mux(other, self.other_row, group.row)),
-                weights.read_enable[index].eq(
+                weights.wants[index].eq(group.wants),
+                weights.row[index].eq(Mux(other, self.other_row, group.row)),
+                weights.enable[index].eq(
                     Mux(other, self.other_row_enable, group.enable)),
                 group.hold.eq(weights.hold[index]), group.weights.eq(weights.read_data[index]),
                 self.result_valid[index].eq(group.result_valid),
-                self.results[index].eq(group.result), self.tags[index].eq(group.result_tag),
-                group.take.eq(self.take[index]), group.free.eq(self.free[index]),
+                self.results[index].eq(group.result),
+                self.result_contexts[index].eq(group.result_context),
+                group.free.eq(self.free[index]),
                 self.waits[index].eq(Cat(~group.adding & group.enable,
                                          ~group.enable & ~group.hold, group.hold)),
             ]

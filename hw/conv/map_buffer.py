@@ -3,10 +3,10 @@
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.memory import block_memory, block_read
 from hw.presets import WORD_BITS, Preset
 
 __all__ = ["MapBuffer"]
@@ -19,7 +19,7 @@ class MapBuffer(wiring.Component):
     ``address .. address + map_banks - 1`` (modulo the buffer), lowest first.
 
     **Latency** 3 cycles from ``read_enable`` to ``read_data``; **throughput** one read and one
-    beat written a cycle. A read in the cycle of a write to the same row returns the old row.
+    beat written a cycle. A row must not be read in the cycle in which it is written.
 
     Members
     -------
@@ -58,18 +58,17 @@ class MapBuffer(wiring.Component):
         offset_s0 = Signal(bank_bits)
         m.d.sync += [offset_s0.eq(offset), offset_s1.eq(offset_s0)]
         for bank in range(banks):
-            memory = Memory(shape=unsigned(WORD_BITS), depth=preset.map_rows, init=[])
-            m.submodules[f"bank_{bank}"] = memory
-            write, read = memory.write_port(), memory.read_port()
+            memory = block_memory(m, f"bank_{bank}", WORD_BITS, preset.map_rows)
+            write = memory.write_port()
             word = bank % beat_words
             m.d.comb += [
                 write.addr.eq(self.write_beat[exact_log2(beats_per_row):]),
                 write.data.eq(self.write_data.word_select(word, WORD_BITS)),
                 write.en.eq(self.write_enable & (part == bank // beat_words)),
-                read.addr.eq(row + (offset > bank)),
-                read.en.eq(self.read_enable),
             ]
-            m.d.sync += raw[bank].eq(read.data)
+            found = block_read(m, memory, f"read_{bank}", row + (offset > bank),
+                               self.read_enable)
+            m.d.sync += raw[bank].eq(found)
         rotated = Signal(WORD_BITS * banks)
         m.d.comb += rotated.eq(raw.as_value().rotate_right(0))
         for bit in range(bank_bits):

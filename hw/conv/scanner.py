@@ -2,34 +2,40 @@
 """Turns the words of a window into additions: one set bit a cycle, zero words skipped."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.payloads import EntryLayout, TokenLayout
+from hw.mux import select
+from hw.payloads import EntryLayout, TokenLayout, WordLayout
 from hw.presets import WORD_BITS, Preset
 
 __all__ = ["Scanner"]
+
+_BIT_BITS = exact_log2(WORD_BITS)
 
 
 class Scanner(wiring.Component):
     """Emits one token for each set bit of each word of each entry, in ascending order.
 
-    A token names the weight row ``entry.row + 32 * word + bit``. A depthwise entry gives one token
-    for each nonzero word instead: row ``entry.row + word``, mask ``word >> mask_bit``. Zero words
-    cost nothing; an entry without a set bit costs a cycle if it carries ``end`` or ``double``
-    (an empty token carries them), else it must not be sent. ``entry.double`` doublings follow the
-    entry's last addition; the last of them rides on the next token. The first token
-    after ``end`` clears the accumulators.
+    A token names the weight row ``32 * (entry.row + word) + bit``. A depthwise entry gives one
+    token for each nonzero word instead: row ``entry.row + word``, mask ``word >> mask_bit``. Zero
+    words cost nothing; an entry without a set bit costs a cycle if it carries ``end`` or
+    ``double`` (an empty token carries them), else it must not be sent. ``entry.double`` doublings
+    follow the entry's last addition; the last of them rides on the next token; nothing is doubled
+    before the first addition. The first token after ``end`` clears the accumulators.
 
-    **Throughput** one token a cycle, without a gap between words or entries. **Latency** 3 cycles.
+    **Throughput** one token a cycle, without a gap between words or entries. **Latency** 4 cycles.
 
     Members
     -------
-    i : entries of a unit in order
-    nonzero : In
-        Bit w: word w of ``i.payload`` has a set bit; valid with it.
-    o : tokens
+    enable : In
+        Everything moves, else everything stands.
+    i_valid, i, nonzero, i_take : In, Out
+        Entries of a unit in order; bit w of ``nonzero``: word w has a set bit. ``i_take``: the
+        entry was taken.
+    o_valid, o : Out
+        Tokens.
     busy : Out
         An entry, word or token is inside.
     """
@@ -37,9 +43,13 @@ class Scanner(wiring.Component):
     def __init__(self, preset: Preset):
         self._preset = preset
         super().__init__({
-            "i": In(stream.Signature(EntryLayout(preset))),
+            "enable": In(1),
+            "i_valid": In(1),
+            "i": In(EntryLayout(preset)),
             "nonzero": In(preset.map_banks),
-            "o": Out(stream.Signature(TokenLayout(preset))),
+            "i_take": Out(1),
+            "o_valid": Out(1),
+            "o": Out(TokenLayout(preset)),
             "busy": Out(1),
         })
 
@@ -47,95 +57,99 @@ class Scanner(wiring.Component):
         m = Module()
         preset = self._preset
         banks = preset.map_banks
+        layout = EntryLayout(preset)
+        advance = Signal()  # the word at hand is finished; all that comes behind it moves up
 
-        # Stage A: one entry; hands its nonzero words on, lowest first.
-        entry = Signal(EntryLayout(preset))
+        # Stage A: an entry; hands its nonzero words on, lowest first.
+        entry = Signal(layout, reset_less=True)
         pending = Signal(banks)  # words of the entry still to be handed on
-        entry_valid = Signal()
+        entry_valid, last_word = Signal(), Signal()  # at most one word is pending
         word_index = Signal(exact_log2(banks))
         for index in reversed(range(banks)):
             with m.If(pending[index]):
                 m.d.comb += word_index.eq(index)
-        last_word = Signal()
-        m.d.comb += last_word.eq((pending & (pending - 1)[:banks]) == 0)
-        take_word = Signal()
-        m.d.comb += self.i.ready.eq(~entry_valid | (take_word & last_word))
-        with m.If(self.i.ready):
-            m.d.sync += [entry_valid.eq(self.i.valid), entry.eq(self.i.payload),
-                         pending.eq(self.nonzero)]
-        with m.Elif(take_word):
-            m.d.sync += pending.eq(pending & (pending - 1)[:banks])
+        rest_words, rest_later = Signal(banks), Signal(banks)
+        m.d.comb += [
+            rest_words.eq(pending & ~(pending & -pending)[:banks]),
+            rest_later.eq(rest_words & (rest_words - 1)[:banks]),
+            self.i_take.eq(advance & self.i_valid & (~entry_valid | last_word)),
+        ]
+        with m.If(advance):
+            with m.If(~entry_valid | last_word):
+                m.d.sync += [entry_valid.eq(self.i_valid), entry.eq(self.i),
+                             pending.eq(self.nonzero), last_word.eq(self.i.single)]
+            with m.Else():
+                m.d.sync += [pending.eq(rest_words), last_word.eq(rest_later == 0)]
 
-        # Stage B: one word; hands its bits on, lowest first.
-        word = Signal(WORD_BITS)
-        word_valid = Signal()
-        row = Signal.like(entry.row)
-        meta = Signal(EntryLayout(preset))
-        last_of_entry = Signal()
-        rest = Signal(WORD_BITS)
-        m.d.comb += rest.eq(word & (word - 1)[:WORD_BITS])
-        doubling = Signal(4)  # doublings that the next tokens must carry
-        fresh = Signal(init=1)  # the next token is the first of its unit
-        extra_doubling = Signal()
-        m.d.comb += extra_doubling.eq(doubling > 1)
-        last_bit = Signal()
-        m.d.comb += last_bit.eq((rest == 0) | meta.depthwise)
-        move = Signal()
-        finish_word = Signal()
-        m.d.comb += finish_word.eq(move & word_valid & ~extra_doubling & last_bit)
-        m.d.comb += take_word.eq(entry_valid & (~word_valid | finish_word))
-        with m.If(~word_valid | finish_word):
+        # Stage B: one of its words, and what belongs to it.
+        ahead = Signal(WordLayout(preset), reset_less=True)
+        ahead_word = Signal(WORD_BITS, reset_less=True)
+        ahead_valid = Signal()
+        with m.If(advance):
             m.d.sync += [
-                word_valid.eq(entry_valid),
-                word.eq(Array(entry.words[index] for index in range(banks))[word_index]),
-                row.eq(entry.row + Mux(entry.depthwise, word_index, word_index << 5)),
-                meta.eq(entry),
-                last_of_entry.eq(last_word),
+                ahead_valid.eq(entry_valid), ahead.row.eq(entry.row + word_index),
+                ahead.last.eq(last_word), ahead.empty.eq(pending == 0),
+                ahead_word.eq(select(word_index, [entry.words[n] for n in range(banks)])),
             ]
-        with m.Elif(move & ~extra_doubling):
-            m.d.sync += word.eq(rest)
+            for name in ("depthwise", "minus", "unsigned", "context", "mask_bit", "double", "end"):
+                m.d.sync += ahead[name].eq(entry[name])
 
-        # Stage C: the token, its row still in two parts.
-        token = Signal(TokenLayout(preset))
-        token_valid = Signal()
+        # Stage C: the word at hand: its set bits, those without the lowest, whether those are none.
+        word, rest = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("word", "rest"))
+        single = Signal(reset_less=True)
+        now = Signal(WordLayout(preset), reset_less=True)
+        word_valid = Signal()
+        doubling = Signal(4)  # doublings that the next tokens must carry
+        extra = Signal()  # more than one: the others need tokens of their own
+        doubling_next = Signal(4)
+        next_rest, ahead_rest = Signal(WORD_BITS), Signal(WORD_BITS)
+        m.d.comb += [
+            next_rest.eq(rest & (rest - 1)[:WORD_BITS]),
+            ahead_rest.eq(ahead_word & (ahead_word - 1)[:WORD_BITS]),
+            advance.eq(self.enable & (~word_valid | (single & ~extra))),
+        ]
+        with m.If(advance):
+            m.d.sync += [
+                word_valid.eq(ahead_valid), now.eq(ahead), word.eq(ahead_word),
+                rest.eq(ahead_rest), single.eq(~ahead_rest.any() | ahead.depthwise),
+            ]
+        with m.Elif(self.enable & ~extra):
+            m.d.sync += [word.eq(rest), rest.eq(next_rest), single.eq(~next_rest.any())]
+
+        # Stage D: the token.
+        token, token_valid = self.o, self.o_valid
+        fresh = Signal(init=1)  # nothing was added yet in this unit
+        ends = Signal()  # of the entry
+        drop = Signal()  # nothing added yet, and nothing to add: not even worth a token
         lowest = Signal(WORD_BITS)
-        bit = Signal(exact_log2(WORD_BITS))
-        m.d.comb += lowest.eq(word & ~rest)
-        for index in range(len(bit)):
+        bit = Signal(_BIT_BITS)
+        m.d.comb += [
+            ends.eq(single & ~extra & now.last), lowest.eq(word & ~rest),
+            drop.eq(fresh & now.empty & ~now.end),
+        ]
+        for index in range(_BIT_BITS):
             m.d.comb += bit[index].eq(Cat(
                 lowest[b] for b in range(WORD_BITS) if b >> index & 1).any())
-        base = Signal.like(row)
-        offset = Signal.like(bit)
-        ends = Signal()
-        m.d.comb += ends.eq(finish_word & last_of_entry)
-        m.d.comb += move.eq(~token_valid | self.o.ready)
-        lane_mask = Signal(preset.lanes)
-        if preset.lanes == WORD_BITS:
-            m.d.comb += lane_mask.eq(word)
-        else:
-            m.d.comb += lane_mask.eq(word >> meta.mask_bit)
-        with m.If(move):
+        shift = 0 if preset.lanes == WORD_BITS else now.mask_bit
+        with m.If(self.enable):
             m.d.sync += [
-                token_valid.eq(word_valid),
-                base.eq(row),
-                offset.eq(Mux(meta.depthwise, 0, bit)),
-                token.mask.eq(Mux(meta.depthwise, lane_mask, ~0)),
-                token.add.eq((word != 0) & ~extra_doubling),
-                token.minus.eq(meta.minus),
-                token.unsigned.eq(meta.unsigned),
-                token.clear.eq(fresh),
-                token.double.eq(doubling != 0),
-                token.end.eq(ends & meta.end),
+                token_valid.eq(word_valid & ~drop),
+                token.row.eq(Mux(now.depthwise, now.row, Cat(bit, now.row))),
+                token.mask.eq(Mux(now.depthwise, word >> shift, ~0)),
+                token.add.eq(~now.empty & ~extra),
+                token.minus.eq(now.minus), token.unsigned.eq(now.unsigned),
+                token.context.eq(now.context),
+                token.clear.eq(fresh), token.double.eq(doubling != 0),
+                token.end.eq(ends & now.end),
             ]
             with m.If(word_valid):
-                m.d.sync += fresh.eq(ends & meta.end)
-                with m.If(ends & ~meta.end):
-                    m.d.sync += doubling.eq(meta.double)
-                with m.Elif(extra_doubling):
-                    m.d.sync += doubling.eq(doubling - 1)
-                with m.Else():
-                    m.d.sync += doubling.eq(0)
-        m.d.comb += self.busy.eq(entry_valid | word_valid | token_valid)
-        m.d.comb += [self.o.valid.eq(token_valid), self.o.payload.eq(token),
-                     self.o.payload.row.eq(base + offset)]
+                with m.If(~drop):
+                    m.d.sync += fresh.eq(ends & now.end)
+                with m.If(ends):
+                    m.d.comb += doubling_next.eq(Mux(now.end | drop, 0, now.double))
+                with m.Elif(extra):
+                    m.d.comb += doubling_next.eq(doubling - 1)
+                m.d.sync += [doubling.eq(doubling_next), extra.eq(doubling_next[1:].any())]
+        m.d.comb += self.busy.eq(entry_valid | ahead_valid | word_valid | token_valid)
         return m
+

@@ -3,47 +3,13 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.memory import block_memory, block_read
 from hw.presets import Preset
 
 __all__ = ["WeightBuffer"]
-
-
-class _Bank(wiring.Component):
-    """Half of a copy: a true dual-port memory; a write takes the place of a read on port 0."""
-
-    def __init__(self, preset: Preset):
-        self._preset = preset
-        rows = exact_log2(preset.weight_rows) - 1
-        parts = preset.weight_row_bits // preset.axi_bits
-        super().__init__({
-            "write": In(parts),
-            "write_data": In(preset.weight_row_bits),
-            "address": In(rows).array(2),
-            "enable": In(1).array(2),
-            "data": Out(preset.weight_row_bits).array(2),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        preset = self._preset
-        m.submodules.memory = memory = Memory(
-            shape=unsigned(preset.weight_row_bits), depth=preset.weight_rows // 2, init=[],
-            attrs={"no_rw_check": 1})
-        write = memory.write_port(granularity=preset.axi_bits)
-        m.d.comb += [write.addr.eq(self.address[0]), write.data.eq(self.write_data),
-                     write.en.eq(self.write)]
-        for port in range(2):
-            read = memory.read_port()
-            m.d.comb += [
-                read.addr.eq(self.address[port]),
-                read.en.eq(self.enable[port] if port else self.enable[0] & ~self.write.any()),
-                self.data[port].eq(read.data),
-            ]
-        return m
 
 
 class WeightBuffer(wiring.Component):
@@ -51,18 +17,19 @@ class WeightBuffer(wiring.Component):
 
     The rows lie in two banks (upper and lower half of the row address). Groups 2c and 2c + 1 share
     copy c of each bank, a true dual-port block RAM; a write goes to all copies and takes the
-    cycle of group 2c where that reads the same bank (``hold``). A write yields to
-    such reads once, then wins.
+    cycle of group 2c where that reads the same bank (``hold``). Behind a write that held a group,
+    no write follows for a cycle.
 
-    **Latency** 2 cycles from ``read_row`` to ``read_data``; a group's pipeline stands while its
-    ``read_enable`` is 0, and its data with it. **Throughput** one row a group and cycle.
+    **Latency** 2 cycles from ``row`` to ``read_data``; a group's pipeline stands while its
+    ``enable`` is 0, and its data with it. A write takes effect 2 cycles after it was taken.
+    **Throughput** one row a group and cycle.
 
     Members
     -------
     write_valid, write_row, write_part, write_data, write_ready : In, Out
         One beat of a row: part ``write_part`` (one-hot), data repeated over the row.
-    read_valid, read_enable, read_row : In, array of groups
-        ``read_valid``: this group wants a row now. ``read_enable``: its pipeline moves.
+    wants, row, enable : In, arrays of groups
+        ``wants``: the bank that the group reads now, one-hot; ``enable``: its pipeline moves.
     hold : Out, array of groups
         The group must not move in this cycle.
     read_data : Out, array of groups
@@ -77,9 +44,9 @@ class WeightBuffer(wiring.Component):
             "write_part": In(preset.weight_row_bits // preset.axi_bits),
             "write_data": In(preset.weight_row_bits),
             "write_ready": Out(1),
-            "read_valid": In(1).array(preset.groups),
-            "read_enable": In(1).array(preset.groups),
-            "read_row": In(rows).array(preset.groups),
+            "wants": In(2).array(preset.groups),
+            "row": In(rows).array(preset.groups),
+            "enable": In(1).array(preset.groups),
             "hold": Out(1).array(preset.groups),
             "read_data": Out(preset.weight_row_bits).array(preset.groups),
         })
@@ -88,44 +55,51 @@ class WeightBuffer(wiring.Component):
         m = Module()
         preset = self._preset
         groups = preset.groups
-        bank_bit = exact_log2(preset.weight_rows) - 1
-        conflict = Signal(groups)
-        waited = Signal()
+
+        # one write waits here
+        waiting = Signal(2)  # one-hot: its bank
+        row = Signal(len(self.write_row) - 1, reset_less=True)
+        part = Signal.like(self.write_part, reset_less=True)
+        word = Signal.like(self.write_data, reset_less=True)
+        resting, writing = Signal(), Signal(2)
+        m.d.comb += [
+            writing.eq(Mux(resting, 0, waiting)),
+            self.write_ready.eq(~resting | (waiting == 0)),
+        ]
+        with m.If(self.write_ready):
+            m.d.sync += [
+                waiting.eq(Mux(self.write_valid, Cat(~self.write_row[-1], self.write_row[-1]), 0)),
+                row.eq(self.write_row), part.eq(self.write_part), word.eq(self.write_data)]
         for group in range(0, groups, 2):
-            m.d.comb += conflict[group].eq(
-                self.read_valid[group]
-                & (self.read_row[group][bank_bit] == self.write_row[bank_bit]))
-        m.d.comb += self.write_ready.eq(~conflict.any() | waited)
-        m.d.sync += waited.eq(self.write_valid & ~self.write_ready)
-        go = Signal()
-        m.d.comb += go.eq(self.write_valid & self.write_ready)
-        for group in range(groups):
-            m.d.comb += self.hold[group].eq(go & conflict[group])
+            m.d.comb += self.hold[group].eq((writing & self.wants[group]).any())
+        m.d.sync += resting.eq(Cat(self.hold[group] for group in range(0, groups, 2)).any())
 
         bank_s1 = Signal(groups)
         for copy in range((groups + 1) // 2):
             pair = [g for g in (2 * copy, 2 * copy + 1) if g < groups]
-            bank_data = []
+            found = []
             for index in range(2):
-                bank = _Bank(preset)
-                m.submodules[f"copy_{copy}_bank_{index}"] = bank
-                here = Signal(name=f"write_{copy}_{index}")
+                memory = block_memory(m, f"copy_{copy}_bank_{index}", preset.weight_row_bits,
+                                      preset.weight_rows // 2)
+                write = memory.write_port(granularity=preset.axi_bits)
+                first = Signal.like(row, name=f"address_{copy}_{index}")
                 m.d.comb += [
-                    here.eq(go & (self.write_row[bank_bit] == index)),
-                    bank.write.eq(Mux(here, self.write_part, 0)),
-                    bank.write_data.eq(self.write_data),
-                    bank.address[0].eq(Mux(here, self.write_row, self.read_row[pair[0]])),
+                    first.eq(Mux(writing[index], row, self.row[pair[0]])),
+                    write.addr.eq(first), write.data.eq(word),
+                    write.en.eq(Mux(writing[index], part, 0)),
                 ]
-                for port, group in enumerate(pair):
-                    m.d.comb += bank.enable[port].eq(self.read_enable[group])
-                if len(pair) > 1:
-                    m.d.comb += bank.address[1].eq(self.read_row[pair[1]])
-                bank_data.append(bank.data)
+                found.append([
+                    block_read(m, memory, f"read_{group}_{index}",
+                               first if port == 0 else self.row[group],
+                               self.enable[group] & ~writing[index] if port == 0
+                               else self.enable[group])
+                    for port, group in enumerate(pair)])
             for port, group in enumerate(pair):
-                with m.If(self.read_enable[group]):
+                data = Signal(preset.weight_row_bits, name=f"data_{group}", reset_less=True)
+                with m.If(self.enable[group]):
                     m.d.sync += [
-                        bank_s1[group].eq(self.read_row[group][bank_bit]),
-                        self.read_data[group].eq(
-                            Mux(bank_s1[group], bank_data[1][port], bank_data[0][port])),
+                        bank_s1[group].eq(self.row[group][-1]),
+                        data.eq(Mux(bank_s1[group], found[1][port], found[0][port])),
                     ]
+                m.d.comb += self.read_data[group].eq(data)
         return m

@@ -11,7 +11,7 @@ __all__ = ["Beats"]
 
 
 class Beats(wiring.Component):
-    """Lists the beats ``start .. start + length - 1`` of each run.
+    """Lists the beats ``start + n * beat_step``, n below ``length``, of each run.
 
     Latency one cycle, one beat per cycle, also from run to run. Lengths are at least 1.
 
@@ -24,7 +24,7 @@ class Beats(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         beat = Signal(BEAT_BITS)
-        left = Signal(16)
+        left, step = Signal(16), Signal.like(self.i.payload.beat_step)
         final = Signal()
         index = Signal.like(self.i.payload.index)
         layer = Signal.like(self.i.payload.layer)
@@ -37,8 +37,9 @@ class Beats(wiring.Component):
             self.i.ready.eq(~valid | (self.o.ready & (left == 0))),
         ]
         with m.If(self.o.ready):
-            m.d.sync += [beat.eq(beat + 1), left.eq(left - 1)]
+            m.d.sync += [beat.eq(beat + step), left.eq(left - 1)]
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), beat.eq(i.start), left.eq(i.length - 1),
+                         step.eq(i.beat_step),
                          final.eq(i.last), index.eq(i.index), layer.eq(i.layer)]
         return m

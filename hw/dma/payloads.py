@@ -12,6 +12,9 @@ MAX_BURST = 16
 BEAT_BITS = 24
 """Bits of a beat address in an on-chip buffer."""
 
+BEAT_STEP_BITS = 4
+"""Bits of the step from beat to beat in a buffer."""
+
 INDEX_BITS = 24
 """Bits of a descriptor's number in the program."""
 
@@ -24,6 +27,7 @@ TRANSFER = data.StructLayout({
     "wait": 16, "post": 16, "index": INDEX_BITS, "layer": LAYER_BITS, "target": 2,
     "address": 32, "buffer": BEAT_BITS, "length": 16, "count_1": 16, "count_2": 16,
     "step_1": 32, "step_2": 32, "buffer_step_1": BEAT_BITS, "buffer_step_2": BEAT_BITS,
+    "beat_step": BEAT_STEP_BITS,
 })
 """A LOAD or STORE descriptor, decoded."""
 
@@ -43,14 +47,16 @@ def nest(width):
     """Two nested loops of runs, addresses of ``width`` bits."""
     return data.StructLayout({
         "start": width, "length": 16, "count_1": 16, "count_2": 16,
-        "step_1": width, "step_2": width, "index": INDEX_BITS, "layer": LAYER_BITS,
+        "step_1": width, "step_2": width, "beat_step": BEAT_STEP_BITS, "index": INDEX_BITS,
+        "layer": LAYER_BITS,
     })
 
 
 def run(width):
     """One contiguous run."""
     return data.StructLayout({
-        "start": width, "length": 16, "last": 1, "index": INDEX_BITS, "layer": LAYER_BITS,
+        "start": width, "length": 16, "beat_step": BEAT_STEP_BITS, "last": 1,
+        "index": INDEX_BITS, "layer": LAYER_BITS,
     })
 
 

@@ -41,7 +41,7 @@ class RunWalker(wiring.Component):
         i, o = self.i.payload, self.o.payload
         m.d.comb += [
             self.o.valid.eq(valid),
-            o.start.eq(job.start), o.length.eq(job.length),
+            o.start.eq(job.start), o.length.eq(job.length), o.beat_step.eq(job.beat_step),
             o.index.eq(job.index), o.layer.eq(job.layer),
             o.last.eq((row_left == 0) & (repeat_left == 0)),
             self.i.ready.eq(~valid | (self.o.ready & o.last)),

@@ -25,7 +25,7 @@ __all__ = ["OWNER", "TransferWalker"]
 OWNER = data.StructLayout({"post": 16, "index": INDEX_BITS, "layer": LAYER_BITS, "target": 2})
 """What is needed of a transfer until its end."""
 
-_NEST = ("length", "count_1", "count_2", "index", "layer")
+_NEST = ("length", "count_1", "count_2", "beat_step", "index", "layer")
 
 
 class TransferWalker(wiring.Component):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LIF neurons, a few channels at a time, with their membranes."""
+"""LIF neurons, their membranes on chip."""
 
 from amaranth import *
 from amaranth.lib import wiring
@@ -12,25 +12,24 @@ __all__ = ["NeuronArray"]
 
 
 class NeuronArray(wiring.Component):
-    """``epilogue_lanes`` leaky integrate-and-fire neurons, tau 2, hard reset.
+    """``epilogue_lanes`` leaky integrate-and-fire neurons, tau = 2, hard reset.
 
-    With g = ``guard_bits`` and v = 0 where ``first``::
+    With g = ``guard_bits``: ``u = v + current * 2^g``, ``spike = u >= threshold * 2^g``,
+    ``v = spike ? 0 : floor(u / 2)``, and v = 0 before the step marked ``first``. Equals
+    ``sw.golden.lif.lif_step``: no saturation, and no rounding for up to g + 1 time steps. The
+    membranes lie in memory at ``address``.
 
-        u = v + x * 2**g;  spike = u >= threshold * 2**g;  v = 0 if spike else floor(u / 2)
-
-    Exact: no saturation, and no rounding for up to g + 1 time steps. The membranes lie in memory
-    at ``address``.
-
-    **Latency** 2 cycles while ``enable``; **throughput** one set of lanes a cycle; the
-    same address may follow itself.
+    **Latency** 2 cycles to ``spikes``, which are combinational from then on; **throughput** one
+    set of lanes a cycle. The same address may follow itself after 4 cycles.
 
     Members
     -------
-    enable : In
-        The pipeline moves.
-    valid, first, address, current, threshold : In
-        ``current`` and ``threshold``: ``sum_width`` bits signed a lane, the same unit.
+    valid, first, address, current : In
+        ``current``: ``sum_width`` bits signed a lane.
+    threshold : In
+        The same unit, 2 cycles later.
     spikes : Out
+        2 cycles later.
     """
 
     def __init__(self, preset: Preset):
@@ -38,7 +37,6 @@ class NeuronArray(wiring.Component):
         lanes = preset.epilogue_lanes
         self._slots = preset.groups * preset.beats_per_tile
         super().__init__({
-            "enable": In(1),
             "valid": In(1),
             "first": In(1),
             "address": In(range(self._slots)),
@@ -50,33 +48,38 @@ class NeuronArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         preset = self._preset
-        guard, width = preset.guard_bits, preset.sum_width + preset.guard_bits + 1
+        guard, high = preset.guard_bits, preset.sum_width + 1
+        width = high + guard
         lanes = preset.epilogue_lanes
         memory = Memory(shape=unsigned(width * lanes), depth=self._slots, init=[])
         m.submodules.membranes = memory
         write, read = memory.write_port(), memory.read_port(domain="comb")
-
-        valid, first = Signal(), Signal()
-        address = Signal.like(self.address)
-        with m.If(self.enable):
-            m.d.sync += [valid.eq(self.valid), first.eq(self.first), address.eq(self.address)]
-        m.d.comb += [write.addr.eq(address), write.en.eq(valid & self.enable),
-                     read.addr.eq(address)]
+        valid = Signal(3)
+        address = [Signal.like(self.address, name=f"address_s{n}", reset_less=True)
+                   for n in range(3)]
+        m.d.comb += [read.addr.eq(self.address), write.addr.eq(address[2]),
+                     write.en.eq(valid[2])]
+        m.d.sync += [valid.eq(Cat(self.valid, valid[:-1])), address[0].eq(self.address),
+                     address[1].eq(address[0]), address[2].eq(address[1])]
         for lane in range(lanes):
-            current = Signal(signed(preset.sum_width), name=f"current_{lane}")
-            margin = Signal(signed(preset.sum_width + 1), name=f"margin_{lane}")
-            membrane = Signal(signed(width), name=f"membrane_{lane}")
-            raised = Signal(signed(width + 1), name=f"raised_{lane}")
-            spike = Signal(name=f"spike_{lane}")
-            with m.If(self.enable):
-                m.d.sync += [current.eq(self.current[lane]),
-                             margin.eq(self.threshold[lane] - self.current[lane])]
-                m.d.sync += self.spikes[lane].eq(spike)
+            def register(name, shape, lane=lane):
+                return Signal(shape, name=f"{name}_{lane}", reset_less=True)
+
             bits = slice(width * lane, width * (lane + 1))
-            m.d.comb += [
-                membrane.eq(Mux(first, 0, read.data[bits])),
-                raised.eq(membrane + (current << guard)),
-                spike.eq(membrane >= (margin << guard)),
-                write.data[bits].eq(Mux(spike, 0, raised >> 1)),
+            # s1: membrane and current; s2: u; s3: the new membrane
+            membrane = register("membrane", unsigned(width))
+            current = register("current", signed(preset.sum_width))
+            raised_low = register("raised_low", unsigned(guard))
+            raised = register("raised", signed(high + 1))  # u without the guard bits
+            halved = register("halved", unsigned(width))
+            spike = Signal(name=f"spike_{lane}")
+            m.d.sync += [
+                membrane.eq(Mux(self.first, 0, read.data[bits])), current.eq(self.current[lane]),
+                raised_low.eq(membrane[:guard]),
+                raised.eq(membrane[guard:].as_signed() + current),
+                halved.eq(Mux(spike, 0, Cat(raised_low[1:], raised))),
             ]
+            # the guard bits can't decide: the threshold has none
+            m.d.comb += [spike.eq(raised >= self.threshold[lane]), self.spikes[lane].eq(spike),
+                         write.data[bits].eq(halved)]
         return m

@@ -3,10 +3,11 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.memory import block_memory, block_read
+from hw.mux import select
 from hw.presets import Preset
 
 __all__ = ["OutBuffer"]
@@ -16,7 +17,7 @@ class OutBuffer(wiring.Component):
     """``out_banks`` banks of beats; beat b lies in bank ``b % out_banks``, row ``b // out_banks``.
 
     **Latency** 2 cycles from ``read_enable`` to ``read_data``; **throughput** one
-    write a bank and one read in each cycle.
+    write a bank and one read in each cycle. A beat must not be read while it is written.
 
     Members
     -------
@@ -40,19 +41,17 @@ class OutBuffer(wiring.Component):
         m = Module()
         preset = self._preset
         bank_bits = exact_log2(preset.out_banks)
-        bank_s1 = Signal(range(preset.out_banks))
-        m.d.sync += bank_s1.eq(self.read_beat[:bank_bits])
-        with m.Switch(bank_s1):
-            for bank in range(preset.out_banks):
-                memory = Memory(shape=unsigned(preset.axi_bits), depth=preset.out_rows, init=[])
-                m.submodules[f"bank_{bank}"] = memory
-                write = memory.write_port(granularity=preset.epilogue_lanes)
-                read = memory.read_port()
-                m.d.comb += [
-                    write.addr.eq(self.write_row[bank]), write.data.eq(self.write_data[bank]),
-                    write.en.eq(self.write_enable[bank]),
-                    read.addr.eq(self.read_beat[bank_bits:]), read.en.eq(self.read_enable),
-                ]
-                with m.Case(bank):
-                    m.d.sync += self.read_data.eq(read.data)
+        bank_s1 = Signal(bank_bits, reset_less=True)
+        m.d.sync += bank_s1.eq(self.read_beat)
+        rows = []
+        for bank in range(preset.out_banks):
+            memory = block_memory(m, f"bank_{bank}", preset.axi_bits, preset.out_rows)
+            write = memory.write_port(granularity=preset.epilogue_lanes)
+            m.d.comb += [
+                write.addr.eq(self.write_row[bank]), write.data.eq(self.write_data[bank]),
+                write.en.eq(self.write_enable[bank]),
+            ]
+            rows.append(block_read(m, memory, f"read_{bank}", self.read_beat[bank_bits:],
+                                   self.read_enable))
+        m.d.sync += self.read_data.eq(select(bank_s1, rows))
         return m

@@ -148,7 +148,8 @@ class CountMatrix(wiring.Component):
             m.d.sync += value.eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
         entry = Signal(EntryLayout(preset))
         nonzero = Signal(banks)
-        m.d.comb += [entry.row.eq(back.row), entry.end.eq(1)]
+        m.d.comb += [entry.row.eq(back.row[5:]), entry.end.eq(1),
+                     entry.single.eq((nonzero & (nonzero - 1)[:banks]) == 0)]
         for bank in range(banks):
             index = back.first + bank
             word = (self.map_data[bank]
@@ -168,8 +169,8 @@ class CountMatrix(wiring.Component):
         m.d.comb += [
             entry_write.en.eq(push), entry_write.data.eq(Cat(entry, nonzero)),
             value_write.en.eq(push), value_write.data.eq(value),
-            scanner.i.valid.eq(level != 0), pop.eq((level != 0) & scanner.i.ready),
-            scanner.i.payload.eq(entry_read.data[:entry_bits]),
+            scanner.i_valid.eq(level != 0), pop.eq(scanner.i_take),
+            scanner.i.eq(entry_read.data[:entry_bits]),
             scanner.nonzero.eq(entry_read.data[entry_bits:]),
         ]
         m.d.sync += [entry_write.addr.eq(entry_write.addr + push),
@@ -178,7 +179,7 @@ class CountMatrix(wiring.Component):
                      level.eq(level + push - pop)]
 
         # Read, add, write; additions to a row on its way wait, those with carries go alone.
-        token = scanner.o.payload
+        token = scanner.o
         operation = data.StructLayout({"valid": 1, "row": rows, "addend": lanes, "part": 8})
         flight = [Signal(operation, name=f"add_s{n}") for n in range(4)]
         carry = Signal(operation)  # to be added to the next byte
@@ -190,11 +191,11 @@ class CountMatrix(wiring.Component):
         with m.If(carry.valid):
             m.d.comb += begin.eq(carry)
         with m.Else():
-            m.d.comb += [begin.valid.eq(scanner.o.valid & ~busy_row), begin.row.eq(token.row),
+            m.d.comb += [begin.valid.eq(scanner.o_valid & ~busy_row), begin.row.eq(token.row),
                          begin.addend.eq(value_read.data)]
-        m.d.comb += scanner.o.ready.eq(~busy_row)
+        m.d.comb += scanner.enable.eq(~(scanner.o_valid & busy_row))
         m.d.sync += value_read.addr.eq(
-            value_read.addr + (scanner.o.valid & scanner.o.ready & token.end))
+            value_read.addr + (scanner.o_valid & ~busy_row & token.end))
         m.d.sync += [flight[0].eq(begin)]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
@@ -215,6 +216,6 @@ class CountMatrix(wiring.Component):
             carry.part.eq(last.part + 1),
         ]
         m.d.comb += quiet.eq(~Cat(
-            *(s.key for s in stages), level != 0, scanner.o.valid, scanner.busy,
+            *(s.key for s in stages), level != 0, scanner.busy,
             *(o.valid for o in flight), carry.valid).any())
         return m

@@ -141,7 +141,7 @@ class _Lowering:
                 self._tile(tile, block)
                 if tile % per_slice == per_slice - 1 or tile == tiles - 1:
                     self.context.store_map(
-                        self.number, self.out, self.regions[0], 0, tile // per_slice,
+                        self.number, self.out, self.regions[0], tile // per_slice,
                         (block.y0, block.y1), (block.x0, block.x1), self._extent(block))
 
     def _out_row(self, block: Block) -> int:
@@ -246,14 +246,16 @@ class _Lowering:
             "psum_pixel_step": results, "psum_time_step": block.pixels * results}
         flags |= Flag(0) if first else Flag.PSUM_IN
         flags |= Flag(0) if last else Flag.PSUM_OUT
-        if last:
+        if first or last:
             param = context.load_params(self.number, tile)
             start = param * context.param_tile // results
             reads.append(("param", (start, start + context.param_tile)))
+            fields["param_base"] = param
+        if last:
             flags |= Flag.OUT_SPIKES | context.fill_flag(self.layer, tile)
             region, channel = self.regions[0], tile * preset.lanes
             fields |= {
-                "param_base": param, "out_bit": channel % WORD_BITS,
+                "out_bit": channel % WORD_BITS,
                 "word_base": (region * preset.beat_words + (q0 - block.y0) * out_row
                               + channel // WORD_BITS % self.out.slice_words),
                 "word_column_step": self.out.slice_words, "word_row_step": out_row,

@@ -157,8 +157,10 @@ class _Compiler:
         if tensor.kind in ("spikes", "integer"):
             return MapLayout(**common, slice_words=self.slices[name],
                              bits=tensor.bits if tensor.kind == "integer" else 0)
-        kind = ResidualLayout if tensor.kind == "residual" else LogitsLayout
-        return kind(**common, lanes=self.preset.lanes)
+        if tensor.kind == "residual":
+            return ResidualLayout(**common, lanes=self.preset.lanes)
+        return LogitsLayout(**common, lanes=self.preset.lanes,
+                            epilogue_lanes=self.preset.epilogue_lanes)
 
     def _place(self) -> tuple[int, int]:
         """Give every tensor its address; returns the region that the accelerator writes."""

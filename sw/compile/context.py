@@ -14,7 +14,7 @@ from hw.presets import WORD_BITS, Preset
 from sw.compile.errors import CompileError
 from sw.compile.layout import Layout, MapLayout, ResidualLayout, ceil_div
 from sw.compile.schedule import Range, Schedule
-from sw.model_file import IntegerModel, Layer
+from sw.model_file import MAX_INTEGER_BITS, IntegerModel, Layer
 
 __all__ = ["Context", "Halves", "Memory", "Ring", "compress", "tile_params"]
 
@@ -126,6 +126,8 @@ def tile_params(preset: Preset, layer: Layer) -> np.ndarray:
         return full
 
     bias, shift = values(layer.bias, 0), values(layer.shift, 0)
+    if layer.integer_bits is not None:  # the hardware takes the upper digits
+        shift -= MAX_INTEGER_BITS - layer.integer_bits
     threshold = values(layer.threshold if layer.neuron else None, THRESHOLD_NEVER)
     return ((bias & (1 << 28) - 1) | (threshold & (1 << 28) - 1) << 28
             | (shift & 63) << 56).astype("<u8")
@@ -269,35 +271,49 @@ class Context:
         start = self.rings["residual"].get((number, key), size, fill)
         return start * self.preset.beats_per_tile // pixel
 
-    def store_map(self, number: int, layout: MapLayout, base: int, plane_beats: int,
-                  slice_: int, rows: tuple[int, int], columns: tuple[int, int],
-                  extent: tuple[int, int]) -> None:
-        """STOREs of one slice of a block: in the output buffer `[plane][step][row]`."""
-        beat = self.preset.beat_bytes
+    def store_map(self, number: int, layout: MapLayout, base: int, slice_: int,
+                  rows: tuple[int, int], columns: tuple[int, int], extent: Range) -> None:
+        """STOREs of one slice of a block.
+
+        In the output buffer from beat ``base`` on: spikes `[step][row][pitch]`, digit planes
+        `[group of out_banks planes][step][row][pitch][plane of the group]`.
+        """
         (y0, y1), (x0, x1) = rows, columns
+        banks = self.preset.out_banks if layout.planes > 1 else 1
         pitch = ceil_div((x1 - x0) * layout.slice_words, self.preset.beat_words)
-        row = layout.row_bytes // beat
+        row = layout.row_bytes // self.preset.beat_bytes
+        whole = pitch == row
         first = (layout.address + slice_ * layout.slice_bytes + y0 * layout.row_bytes
                  + x0 * layout.slice_words * 4)
-        whole = pitch == row
-        step = layout.planes * layout.plane_bytes
-        loops = [(layout.planes, layout.plane_bytes, plane_beats)]
-        if whole:
-            length = (y1 - y0) * pitch
-        else:
-            length = pitch
-            loops.insert(0, (y1 - y0, layout.row_bytes, pitch))
-        loops.append((layout.steps, step, (y1 - y0) * pitch))
-        loops = [loop for loop in loops if loop[0] > 1]
-        outer = loops.pop() if len(loops) == 3 else (1, 0, 0)
-        loops += [(1, 0, 0)] * (2 - len(loops))
-        (count_1, step_1, place_1), (count_2, step_2, place_2) = loops
-        for n in range(outer[0]):
-            self.schedule.store(number, {
-                "address": first + n * outer[1], "buffer": base + n * outer[2], "length": length,
-                "count_1": count_1, "step_1": step_1, "buffer_step_1": place_1,
-                "count_2": count_2, "step_2": step_2, "buffer_step_2": place_2,
-            }, extent, layout.name, (slice_, slice_ + 1), rows)
+        cells = layout.steps * (y1 - y0) * pitch
+        for plane in range(0, layout.planes, banks):
+            loops = [(min(banks, layout.planes - plane), layout.plane_bytes, 1),
+                     (layout.steps, layout.planes * layout.plane_bytes, (y1 - y0) * pitch * banks)]
+            if not whole:
+                loops.insert(0, (y1 - y0, layout.row_bytes, pitch * banks))
+            self._store_loops(
+                number, first + plane * layout.plane_bytes, base + plane * cells,
+                (y1 - y0) * pitch if whole else pitch, banks,
+                [loop for loop in loops if loop[0] > 1], extent, (layout.name, slice_, rows))
+
+    def _store_loops(self, number: int, address: int, buffer: int, length: int, beat_step: int,
+                     loops: list[tuple[int, int, int]], extent: Range,
+                     target: tuple[str, int, tuple[int, int]]) -> None:
+        """STOREs of nested loops (count, bytes in memory, beats in the buffer), innermost first."""
+        if len(loops) > 2:
+            count, step, place = loops[-1]
+            for n in range(count):
+                self._store_loops(number, address + n * step, buffer + n * place, length,
+                                  beat_step, loops[:-1], extent, target)
+            return
+        (count_1, step_1, place_1), (count_2, step_2, place_2) = (
+            *loops, *[(1, 0, 0)] * (2 - len(loops)))
+        name, unit, rows = target
+        self.schedule.store(number, {
+            "address": address, "buffer": buffer, "length": length, "count_1": count_1,
+            "step_1": step_1, "buffer_step_1": place_1, "count_2": count_2, "step_2": step_2,
+            "buffer_step_2": place_2, "beat_step": beat_step,
+        }, extent, name, (unit, unit + 1), rows)
 
     def store_values(self, number: int, layout: ResidualLayout, base: int, tile: int,
                      rows: tuple[int, int], columns: tuple[int, int]) -> None:

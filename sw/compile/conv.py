@@ -84,7 +84,6 @@ class _Lowering:
         base += tiling.word_regions * tiling.word_beats
         self.values = [base + n * tiling.value_beats for n in range(tiling.value_regions)]
         self._map_extent = self._word_extent = (0, 0)
-        self._plane_beats = 0
 
     def run(self) -> None:
         lanes, per_word = self.preset.lanes, WORD_BITS // self.preset.lanes
@@ -119,7 +118,7 @@ class _Lowering:
         shape, context, preset = self.shape, self.context, self.preset
         weight_row, weight_beats = self.weights.load(tile, s, chunk)
         reads = [("weight", weight_beats)]
-        if last:
+        if first or last:  # the bias enters with the first chunk
             param = context.load_params(self.number, tile)
             start = param * context.param_tile // preset.beats_per_tile
             reads.append(("param", (start, start + context.param_tile)))
@@ -140,6 +139,7 @@ class _Lowering:
         writes: list[tuple[int, int]] = []
         if last:
             flags |= self._results(block, tile, fields, reads, writes)
+        if first or last:
             fields["param_base"] = param
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
                                  writes, self._psum)
@@ -210,17 +210,19 @@ class _Lowering:
         if shape.out_planes:
             base, words = self.words[0], shape.out_slice_words
             row = ceil_div(block.columns * words, preset.beat_words)
-            size, self._plane_beats = word_beats(preset, shape, block.rows, block.columns)
+            size, plane = word_beats(preset, shape, block.rows, block.columns)
+            first_word = base * preset.beat_words
             if "integer" in layer.outputs:
                 flags |= Flag.OUT_INTEGER
-                fields |= {"integer_bits": layer.integer_bits, "plane_beats": self._plane_beats}
+                fields |= {"integer_bits": layer.integer_bits, "plane_rows": plane}
+                first_word //= preset.out_banks
             else:
                 flags |= Flag.OUT_SPIKES | (Flag.STREAM if shape.writes_residual else Flag(0))
             flags |= context.fill_flag(layer, tile)
             channel = tile * preset.lanes
             fields |= {
                 "out_bit": channel % WORD_BITS,
-                "word_base": base * preset.beat_words + channel // WORD_BITS % words,
+                "word_base": first_word + channel // WORD_BITS % words,
                 "word_column_step": words, "word_row_step": row * preset.beat_words,
                 "word_time_step": block.rows * row * preset.beat_words}
             self._word_extent = (base, base + size)
@@ -233,7 +235,7 @@ class _Lowering:
         layout = self.context.layouts[self.layer.outputs.get("spikes")
                                       or self.layer.outputs["integer"]]
         self.context.store_map(
-            self.number, layout, self.words[0], self._plane_beats, slice_, (block.y0, block.y1),
+            self.number, layout, self.words[0], slice_, (block.y0, block.y1),
             (block.x0, block.x1), self._word_extent)
 
     def _store_values(self, block: Block, tile: int) -> None:

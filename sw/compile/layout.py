@@ -244,9 +244,10 @@ class ResidualLayout(Layout):
 
 @dataclasses.dataclass(kw_only=True)
 class LogitsLayout(Layout):
-    """`[tile][lanes]` of int32."""
+    """`[tile][part][half]` of 16 bits for each channel of the part, lower halves first."""
 
     lanes: int
+    epilogue_lanes: int
 
     @property
     def tiles(self) -> int:
@@ -264,8 +265,11 @@ class LogitsLayout(Layout):
         """Bytes of `[classes]`."""
         full = np.zeros(self.tiles * self.lanes, "<i4")
         full[:self.shape[0]] = array
-        return full.view(np.uint8)
+        halves = full.view("<u2").reshape(-1, self.epilogue_lanes, 2).transpose(0, 2, 1)
+        return np.ascontiguousarray(halves).view(np.uint8).ravel()
 
     def decode(self, data: np.ndarray) -> np.ndarray:
         """`[classes]` int64."""
-        return np.ascontiguousarray(data).view("<i4")[:self.shape[0]].astype(np.int64)
+        halves = np.ascontiguousarray(data).view("<u2").reshape(-1, 2, self.epilogue_lanes)
+        full = np.ascontiguousarray(halves.transpose(0, 2, 1)).view("<i4").ravel()
+        return full[:self.shape[0]].astype(np.int64)

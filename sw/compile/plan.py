@@ -173,18 +173,19 @@ def map_beats(preset: Preset, shape: ConvShape, rows: int, columns: int,
 
 
 def word_beats(preset: Preset, shape: ConvShape, rows: int, columns: int) -> tuple[int, int]:
-    """(output buffer beats of one slice of a block, beats from plane to plane)."""
+    """(output buffer beats of one slice of a block, beats of one of its planes)."""
     row = ceil_div(columns * shape.out_slice_words, preset.beat_words)
     plane = shape.out_steps * rows * row
-    if shape.out_planes > 1:
-        plane += (1 - plane) % preset.out_banks  # consecutive planes go to different banks
-    return shape.out_planes * plane, plane
+    if shape.out_planes > 1:  # planes take turns in the banks
+        return ceil_div(shape.out_planes, preset.out_banks) * preset.out_banks * plane, plane
+    return ceil_div(plane, preset.out_banks) * preset.out_banks, plane
 
 
 def value_beats(preset: Preset, shape: ConvShape, pixels: int) -> int:
     """Output buffer beats of a tile's residual or raw values of a block."""
     bits = 16 if shape.writes_residual else 32 if shape.raw else 0
-    return shape.steps * pixels * preset.lanes * bits // preset.axi_bits
+    beats = shape.steps * pixels * preset.lanes * bits // preset.axi_bits
+    return ceil_div(beats, preset.out_banks) * preset.out_banks
 
 
 @functools.cache

@@ -73,14 +73,16 @@ def lower_pool(context: Context, number: int) -> None:
                     "residual_base": (start + (a - first) * pixel) * parts // pixel,
                     "residual_pixel_step": parts,
                     "residual_time_step": (last - first) * parts}
-                if b < pixels:
-                    flags |= Flag.PSUM_OUT
-                else:
+                if a == 0 or b == pixels:
                     param = context.load_params(number, tile)
                     beats = param * context.param_tile // parts
                     reads.append(("param", (beats, beats + context.param_tile)))
+                    fields["param_base"] = param
+                if b < pixels:
+                    flags |= Flag.PSUM_OUT
+                else:
                     flags |= Flag.OUT_SPIKES | context.fill_flag(layer, tile)
-                    fields |= {"param_base": param, "out_bit": channel % WORD_BITS,
+                    fields |= {"out_bit": channel % WORD_BITS,
                                "word_base": (region * preset.beat_words
                                              + channel // WORD_BITS % out.slice_words),
                                "word_time_step": row * preset.beat_words}
@@ -88,7 +90,7 @@ def lower_pool(context: Context, number: int) -> None:
                 context.schedule.compute(number, Opcode.CONV, {**fields, "flags": flags}, reads,
                                          writes, psum)
         if tile % per_slice == per_slice - 1 or tile == tiles - 1:
-            context.store_map(number, out, region, 0, tile // per_slice, (0, 1), (0, 1),
+            context.store_map(number, out, region, tile // per_slice, (0, 1), (0, 1),
                               (region, region + size))
 
 

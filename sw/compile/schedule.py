@@ -112,7 +112,8 @@ class Schedule:
         if source is not None and source[0] in self._tensor:
             tensor, units, rows = source
             needs["store"] = self._tensor[tensor][slice(*units), slice(*rows)].max(initial=-1)
-        op = self._add("load", Opcode.LOAD, layer, {**fields, "target": target}, needs)
+        op = self._add("load", Opcode.LOAD, layer,
+                       {"beat_step": 1, **fields, "target": target}, needs)
         self._filled[name][low:high] = op
 
     def compute(self, layer: int, opcode: Opcode, fields: dict[str, int],
@@ -143,7 +144,7 @@ class Schedule:
         """A STORE of output beats ``extent`` to slices or tiles and rows of a tensor."""
         low, high = extent
         needs = {"compute": self._computed["out"][low:high].max(initial=-1)}
-        op = self._add("store", Opcode.STORE, layer, fields, needs)
+        op = self._add("store", Opcode.STORE, layer, {"beat_step": 1, **fields}, needs)
         self._stored[low:high] = op
         self._tensor[tensor][slice(*units), slice(*rows)] = op
 

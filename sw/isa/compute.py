@@ -8,7 +8,7 @@ their width and residuals that leave 16 bits raise `MachineError`.
 import numpy as np
 
 from hw.descriptor import Flag
-from hw.presets import WORD_BITS, Preset
+from hw.presets import INTEGER_BITS, SHIFTED_BITS, WORD_BITS, Preset
 from sw.errors import AddendError
 
 __all__ = ["Buffers", "MachineError", "conv", "key_value"]
@@ -88,6 +88,12 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
     """Accumulators int64 `[time_steps, pixels, lanes]`."""
     steps, planes, flags = d["time_steps"], d["planes"], Flag(d["flags"])
     acc = np.zeros((steps, pixel.number.size, preset.lanes), np.int64)
+    if d["kernel_rows"] > 256:
+        raise MachineError(f"kernel_rows must be at most 256, not {d['kernel_rows']}")
+    if not flags & Flag.DEPTHWISE:
+        for name in ("weight_base", "weight_plane_step", "weight_time_step"):
+            if d[name] % WORD_BITS:
+                raise MachineError(f"{name} must be a multiple of {WORD_BITS}, not {d[name]}")
     ky, p = np.divmod(np.arange(d["kernel_rows"] * d["string_words"]), max(d["string_words"], 1))
     q = d["chunk_first"] + ky * d["string_words"] + p
     keep = (q >= 0) & (q < d["chunk_words"])
@@ -163,11 +169,14 @@ def _rows(preset: Preset, size: int, base: int, pixel: np.ndarray, pixel_step: i
 
 
 def _partial_sums(preset: Preset, buffers: Buffers, d: dict[str, int], number: np.ndarray,
-                  acc: np.ndarray) -> np.ndarray:
-    """Add and keep partial sums, pixel by pixel where pixels share a row (pooling)."""
+                  acc: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Add the bias or partial sums, and keep them, pixel by pixel where pixels share a row
+    (pooling)."""
     flags = Flag(d["flags"])
+    if not flags & Flag.PSUM_IN:
+        acc = acc + bias
     if not flags & (Flag.PSUM_IN | Flag.PSUM_OUT):
-        return acc
+        return _fits(acc, preset.sum_width, "sum with bias")
     rows = _rows(preset, preset.psum_rows, d["psum_base"], number, d["psum_pixel_step"],
                  d["time_steps"], d["psum_time_step"], "partial sum row")
     split = acc.reshape(*acc.shape[:2], preset.beats_per_tile, preset.epilogue_lanes)
@@ -200,22 +209,22 @@ def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, 
     acc = _sums(preset, buffers, d, pixel, counts)
     if flags & Flag.RESIDUAL_SUM:
         acc = acc + _residual(preset, buffers, d, pixel.number)
-    acc = _partial_sums(preset, buffers, d, pixel.number, acc)
-    if flags & Flag.PSUM_OUT:
-        return
     parts = d["param_base"] + np.arange(preset.beats_per_tile)
     param = buffers.param[_inside(parts, preset.param_rows, "parameter row")].ravel()
     bias, threshold = _signed(param, 28), _signed(param >> np.uint64(28), 28)
     shift = _signed(param >> np.uint64(56), 6)
-    z = _fits(acc + bias, preset.sum_width, "sum with bias")
+    z = _partial_sums(preset, buffers, d, pixel.number, acc, bias)
+    if flags & Flag.PSUM_OUT:
+        return
     s = (z << np.maximum(-shift, 0)) >> np.maximum(shift, 0)
     y = s + _residual(preset, buffers, d, pixel.number) if flags & Flag.RESIDUAL_IN else s
     if flags & (Flag.OUT_RESIDUAL | Flag.STREAM):
+        _fits(s, SHIFTED_BITS, "shifted sum")
         _fits(y, 16, "residual")
     if flags & Flag.OUT_RESIDUAL:
         _values(preset, buffers, d, pixel.number, y.astype("<i2"))
     if flags & Flag.OUT_RAW:
-        _values(preset, buffers, d, pixel.number, _fits(s, 32, "raw output").astype("<i4"))
+        _values(preset, buffers, d, pixel.number, _halves(preset, z))
     if flags & Flag.OUT_SPIKES:
         n = y if flags & Flag.STREAM else z
         _spikes(preset, buffers, d, pixel, n, threshold)
@@ -223,9 +232,20 @@ def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, 
         _integer(preset, buffers, d, pixel, s)
 
 
+def _halves(preset: Preset, value: np.ndarray) -> np.ndarray:
+    """Lower, then upper halves of the 32-bit words of each part."""
+    words = np.ascontiguousarray(value.astype("<i4")).view("<i2")
+    words = words.reshape(*value.shape[:2], preset.beats_per_tile, preset.epilogue_lanes, 2)
+    return words.transpose(0, 1, 2, 4, 3)
+
+
 def _values(preset: Preset, buffers: Buffers, d: dict[str, int], number: np.ndarray,
             value: np.ndarray) -> None:
     """OUT_RESIDUAL and OUT_RAW: whole beats."""
+    aligned = preset.residual_row_bits // preset.axi_bits
+    for name in ("value_base", "value_pixel_step", "value_time_step"):
+        if d[name] % aligned:
+            raise MachineError(f"{name} must be a multiple of {aligned}, not {d[name]}")
     data = np.ascontiguousarray(value).view(np.uint8)
     data = data.reshape(*value.shape[:2], -1, preset.beat_bytes)
     beats = (d["value_base"] + np.arange(d["time_steps"])[:, None, None] * d["value_time_step"]
@@ -268,18 +288,23 @@ def _spikes(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
 
 def _integer(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
              s: np.ndarray) -> None:
-    """Signed digits, most significant first: planes of +1, then of -1."""
-    bits = d["integer_bits"]
-    _fits(s, bits, "integer output")
-    if d["plane_beats"] % preset.out_banks != 1:
-        raise MachineError(f"plane_beats must be 1 modulo {preset.out_banks}, "
-                           f"not {d['plane_beats']}")
+    """Signed digits of the upper bits, most significant first: planes of +1, then of -1.
+
+    Plane p of beat c of the planes' words is in bank p % out_banks, row
+    c + p // out_banks * plane_rows.
+    """
+    bits, banks, words = d["integer_bits"], preset.out_banks, preset.beat_words
+    rest = INTEGER_BITS - bits
+    _fits(s, INTEGER_BITS, "integer output")
+    s = s >> rest << rest
     plus, minus = (3 * s & ~s) >> 1, (s & ~(3 * s)) >> 1
     for t in range(d["time_steps"]):
         for plane in range(2 * bits):
             digits = minus if plane % 2 else plus
-            words = _words(d, pixel, t) + plane * d["plane_beats"] * preset.beat_words
-            _put(preset, buffers, d, words, (digits[t] >> bits - 1 - plane // 2) & 1)
+            word = _words(d, pixel, t)
+            row = word // words + plane // banks * d["plane_rows"]
+            word = (row * banks + plane % banks) * words + word % words
+            _put(preset, buffers, d, word, (digits[t] >> INTEGER_BITS - 1 - plane // 2) & 1)
 
 
 def key_value(preset: Preset, buffers: Buffers, d: dict[str, int],

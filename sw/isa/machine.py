@@ -159,7 +159,7 @@ class Machine:
                 self._demand(d, "time_steps", "key_words", "columns", "rows", "parts")
                 compute.key_value(self.preset, self.buffers, d, counts)
             else:
-                self._demand(d, "length", "count_1", "count_2")
+                self._demand(d, "length", "count_1", "count_2", "beat_step")
                 self._transfer(opcode, d, counts)
         except MachineError as error:
             raise MachineError(
@@ -211,7 +211,8 @@ class Machine:
         j2, j1, run = np.ix_(np.arange(d["count_2"]), np.arange(d["count_1"]),
                              np.arange(d["length"]))
         address = (d["address"] + j2 * d["step_2"] + j1 * d["step_1"] + run * beat).ravel()
-        place = (d["buffer"] + j2 * d["buffer_step_2"] + j1 * d["buffer_step_1"] + run).ravel()
+        place = (d["buffer"] + j2 * d["buffer_step_2"] + j1 * d["buffer_step_1"]
+                 + run * d["beat_step"]).ravel()
         low, limit = self.read_region if load else self.write_region
         if address.min() < low or address.max() + beat > limit:
             raise MachineError(f"addresses {address.min():#x} to {address.max():#x} leave the "

@@ -61,6 +61,6 @@ def test_residual_and_logits() -> None:
     data = residual.encode(values)
     assert data.size == residual.size == 2 * 2 * 12 * 16 * 2
     assert np.array_equal(residual.decode(data), values)
-    logits = LogitsLayout(name="l", shape=(10,), beat_bytes=16, lanes=8)
+    logits = LogitsLayout(name="l", shape=(10,), beat_bytes=16, lanes=8, epilogue_lanes=4)
     values = random.integers(-(1 << 31), 1 << 31, 10)
     assert np.array_equal(logits.decode(logits.encode(values)), values)

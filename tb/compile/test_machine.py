@@ -25,7 +25,7 @@ def machine(*descriptors: bytes, size: int = 4096, **options: object) -> Machine
 
 def load(**fields: int) -> bytes:
     return LOAD.pack(**{"opcode": Opcode.LOAD, "target": Target.MAP, "address": 2048, "length": 1,
-                        "count_1": 1, "count_2": 1, **fields})
+                        "count_1": 1, "count_2": 1, "beat_step": 1, **fields})
 
 
 def end(**fields: int) -> bytes:
@@ -33,7 +33,8 @@ def end(**fields: int) -> bytes:
 
 
 def test_deadlock_names_every_waiting_unit() -> None:
-    store = STORE.pack(opcode=Opcode.STORE, address=2048, length=1, count_1=1, count_2=1, wait=4)
+    store = STORE.pack(opcode=Opcode.STORE, address=2048, length=1, count_1=1, count_2=1,
+                       beat_step=1, wait=4)
     with pytest.raises(MachineError, match=r"load: descriptor 0 .* semaphore 1; store: "
                                            r"descriptor 1 .* semaphore 2; end: .* semaphore 5"):
         machine(load(wait=2), store, end(wait=32)).run(0)
@@ -114,7 +115,7 @@ def test_signed_digits_and_limits() -> None:
                 row_pitch=1, row_words=1, rows_words=1, string_words=1, kernel_rows=1,
                 chunk_words=1)
     conv(TINY, buffers, CONV.unpack(CONV.pack(**base)), _counts())
-    assert list(buffers.out[:8].view("<i4")) == [100] * 8
+    assert list(buffers.out[:8].view("<i2")) == [*[100] * 4, *[0] * 4] * 2     # lower, upper
     with pytest.raises(MachineError, match="map buffer word .* is outside 0 to 2047"):
         conv(TINY, buffers, CONV.unpack(CONV.pack(**base | {"map_base": 2046})), _counts())
     with pytest.raises(MachineError, match="weight row .* is outside 0 to 511"):

@@ -50,8 +50,7 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
     if flags & Flag.OUT_RAW:
         value_beats *= 2
     half = preset.out_beats // 2
-    plane_beats = -(-pixels * steps * repeat // preset.beat_words)
-    plane_beats += (1 - plane_beats) % preset.out_banks
+    plane_rows = -(-(4 + pixels * steps * repeat) // preset.beat_words)
     pad = kernel // 2
     common = dict(
         time_steps=steps, repeat=repeat, columns=columns, rows=rows, images=1, planes=planes,
@@ -61,7 +60,7 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
         string_words=kernel * words, kernel_rows=kernel, psum_pixel_step=steps * parts,
         psum_time_step=parts, residual_pixel_step=parts, residual_time_step=pixels * parts,
         integer_bits=integer_bits, word_base=int(random.integers(4)), word_column_step=1,
-        word_row_step=columns, word_time_step=pixels, plane_beats=plane_beats, value_base=half,
+        word_row_step=columns, word_time_step=pixels, plane_rows=plane_rows, value_base=half,
         value_pixel_step=value_beats, value_time_step=pixels * value_beats,
         mask_bit=int(random.integers(32 // lanes)) * lanes,
         out_bit=int(random.integers(32 // lanes)) * lanes)
@@ -98,7 +97,8 @@ MODES = {
                   plane_shift=8),
     "depthwise": dict(flags=Flag.OUT_INTEGER, depthwise=True, integer_bits=10, words=1, kernel=3,
                       shift=(4, 7), columns=4, rows=3),
-    "raw": dict(flags=Flag.OUT_RAW, planes=4, plane_shift=0, kernel=1, steps=1, columns=2),
+    "raw": dict(flags=Flag.OUT_RAW, planes=4, plane_shift=0, kernel=1, steps=1, columns=2,
+                shift=(0, 1)),
     "empty": dict(flags=Flag.OUT_SPIKES, density=0.0),
     "full": dict(flags=Flag.OUT_SPIKES, density=1.0),
 }

@@ -23,7 +23,7 @@ def make_jobs(seed, count, width):
             "count_1": rng.choice([1, 1, 2, rng.randrange(1, 9)]),
             "count_2": rng.choice([1, 1, 2, rng.randrange(1, 9)]),
             "step_1": rng.randrange(1 << width), "step_2": rng.randrange(1 << width),
-            "index": index, "layer": rng.randrange(1 << 16)})
+            "beat_step": rng.randrange(1, 16), "index": index, "layer": rng.randrange(1 << 16)})
     return jobs
 
 
@@ -37,8 +37,8 @@ def test_run_walker(width, pauses):
             for j1 in range(job["count_1"]):
                 start = job["start"] + j2 * job["step_2"] + j1 * job["step_1"]
                 expected.append({
-                    "start": start % (1 << width), "length": job["length"], "index": job["index"],
-                    "layer": job["layer"],
+                    "start": start % (1 << width), "length": job["length"],
+                    "beat_step": job["beat_step"], "index": job["index"], "layer": job["layer"],
                     "last": int(j2 == job["count_2"] - 1 and j1 == job["count_1"] - 1)})
     found, cycles = transfer(RunWalker(width), jobs, len(expected), *pauses)
     assert found == expected
@@ -51,8 +51,9 @@ def test_run_walker(width, pauses):
 def test_beats(pauses):
     rng = random.Random(2)
     runs = [{"start": rng.randrange(1 << BEAT_BITS), "length": rng.choice([1, 1, 2, 7]),
-             "last": rng.randrange(2), "index": index, "layer": 7} for index in range(60)]
-    expected = [{"beat": (run["start"] + k) % (1 << BEAT_BITS),
+             "beat_step": rng.choice([1, 1, 4, 15]), "last": rng.randrange(2), "index": index,
+             "layer": 7} for index in range(60)]
+    expected = [{"beat": (run["start"] + k * run["beat_step"]) % (1 << BEAT_BITS),
                  "last": int(run["last"] and k == run["length"] - 1), "index": run["index"],
                  "layer": 7}
                 for run in runs for k in range(run["length"])]

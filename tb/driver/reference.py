@@ -32,7 +32,7 @@ def run_reference(program: list[bytes], memory: np.ndarray, preset: Preset) -> N
         if descriptor[0] not in (Opcode.LOAD, Opcode.STORE):
             continue
         fields = LOAD.unpack(descriptor)
-        pairs = zip(_beats(fields, size, "address", ""), _beats(fields, 1, "buffer", "buffer_"),
+        pairs = zip(_beats(fields, size, "address", ""), _beats(fields, fields["beat_step"], "buffer", "buffer_"),
                     strict=True)
         for address, beat in pairs:
             if descriptor[0] == Opcode.LOAD:
@@ -54,7 +54,9 @@ def _transfer(rng: np.random.Generator, preset: Preset, low: int, high: int,
         buffer_1 = int(rng.choice([length, int(rng.integers(0, 50))]))
         buffer_2 = int(rng.integers(0, 100))
         extent = (count_1 - 1) * step_1 + (count_2 - 1) * step_2 + length
-        buffer_extent = (count_1 - 1) * buffer_1 + (count_2 - 1) * buffer_2 + length
+        beat_step = int(rng.choice([1, 1, 2, 8, 15]))
+        buffer_extent = ((count_1 - 1) * buffer_1 + (count_2 - 1) * buffer_2
+                         + (length - 1) * beat_step + 1)
         if extent <= memory and buffer_extent <= depth:
             break
     address = low + size * int(rng.integers(0, memory - extent + 1))
@@ -65,7 +67,7 @@ def _transfer(rng: np.random.Generator, preset: Preset, low: int, high: int,
         "address": address, "length": length, "count_1": count_1, "count_2": count_2,
         "step_1": size * step_1, "step_2": size * step_2 & _MASK,
         "buffer": int(rng.integers(0, depth - buffer_extent + 1)),
-        "buffer_step_1": buffer_1, "buffer_step_2": buffer_2}
+        "buffer_step_1": buffer_1, "buffer_step_2": buffer_2, "beat_step": beat_step}
 
 
 def random_program(rng: np.random.Generator, preset: Preset, rounds: int,

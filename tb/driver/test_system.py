@@ -40,13 +40,13 @@ def run(driver, program, **options):
 
 def load(**fields):
     defaults = {"opcode": Opcode.LOAD, "address": SOURCE[0], "length": 8, "count_1": 1,
-                "count_2": 1, "layer": 7}
+                "count_2": 1, "beat_step": 1, "layer": 7}
     return LOAD.pack(**defaults | fields)
 
 
 def store(**fields):
     defaults = {"opcode": Opcode.STORE, "address": RESULT[0], "length": 8, "count_1": 1,
-                "count_2": 1, "layer": 8}
+                "count_2": 1, "beat_step": 1, "layer": 8}
     return STORE.pack(**defaults | fields)
 
 

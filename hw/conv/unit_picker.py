@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gives jobs to groups, and picks whose windows are read next."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.contexts import Contexts
+from hw.descriptor import DESCRIPTOR_WORDS, Flag
+from hw.dma.queue import Queue
+from hw.payloads import JobLayout, TagLayout, UnitLayout
+from hw.presets import Preset
+from hw.round_robin import RoundRobin
+
+__all__ = ["UnitPicker"]
+
+_AHEAD = 4
+"""Units between the choice and the end of the output queue."""
+
+
+class UnitPicker(wiring.Component):
+    """Splits jobs into units and hands them out, group by group.
+
+    A *unit* is one plane of one time step of a job. A group that has been given all units of its
+    job takes the next job. Units of a group follow each other in order (planes of a step, then
+    steps); between groups the choice goes round.
+
+    **Throughput** one job and one unit a cycle. **Latency** 6 cycles from a job to its first unit.
+
+    Members
+    -------
+    descriptors : In
+        The CONV of each of the two contexts.
+    i : jobs
+    o : units
+    room : In, one bit a group
+        A unit fits the group's queue.
+    done : In, one bit a group
+        The group's unit has been read, and ``room`` is up to date again: strobe.
+    tag_valid, tag_group, tag : Out
+        One for each (job, time step), before its first unit is at ``o``.
+    active : Out
+        For each context: units are still to come, or on their way.
+    """
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        groups = preset.groups
+        super().__init__({
+            "descriptors": In(32 * DESCRIPTOR_WORDS).array(2),
+            "i": In(stream.Signature(JobLayout(preset))),
+            "o": Out(stream.Signature(UnitLayout(preset))),
+            "room": In(groups),
+            "done": In(groups),
+            "tag_valid": Out(1),
+            "tag_group": Out(range(groups)),
+            "tag": Out(TagLayout(preset)),
+            "active": Out(2),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        preset = self._preset
+        groups = preset.groups
+        contexts = Contexts(m, self.descriptors)
+        job_layout = JobLayout(preset)
+        busy, pending = Signal(groups), Signal(groups)  # units to come; a unit on its way
+        context_of = Signal(groups)
+        jobs = Memory(shape=job_layout, depth=groups, init=[])
+        m.submodules.jobs = jobs
+        write, read = jobs.write_port(), jobs.read_port(domain="comb")
+        m.submodules.queue = queue = Queue(UnitLayout(preset), _AHEAD)
+        connect(m, queue.o, flipped(self.o))
+
+        # pick: a group that has a job, room, and no unit on the way
+        m.submodules.picker = picker = RoundRobin(groups)
+        inflight, free = Signal(range(_AHEAD + 1)), Signal(init=1)
+        next_inflight = Signal.like(inflight)
+        picked, picked_valid = Signal(groups, reset_less=True), Signal()
+        take = self.o.valid & self.o.ready
+        m.d.comb += [
+            picker.request.eq(busy & self.room & ~pending), picker.take.eq(free),
+            next_inflight.eq(inflight + (free & picker.request.any()) - take),
+        ]
+        m.d.sync += [
+            inflight.eq(next_inflight), free.eq(next_inflight < _AHEAD),
+            picked.eq(picker.grant), picked_valid.eq(free & picker.request.any()),
+            pending.eq((pending | Mux(free, picker.grant, 0)) & ~self.done),
+        ]
+
+        # read its state
+        index = Signal(range(groups))
+        job, job_valid, job_group = Signal(job_layout, reset_less=True), Signal(), Signal.like(index)
+        m.d.comb += [index.eq(_encode(picked)), read.addr.eq(index)]
+        m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid), job_group.eq(index)]
+
+        # the unit, and the state after it
+        context = job.tag.context
+        last = Signal()
+        after, after_valid = Signal(job_layout, reset_less=True), Signal()
+        after_group = Signal.like(index)
+        unit = queue.i.payload
+        digits = contexts.flag(context, Flag.SIGNED_DIGITS)
+        m.d.comb += [
+            last.eq(job.last_plane & job.last_step), queue.i.valid.eq(job_valid),
+            unit.group.eq(job_group), unit.context.eq(context),
+            unit.end.eq(job.last_plane), unit.minus.eq(digits & job.plane[0]),
+            unit.double.eq(Mux(job.last_plane | (digits & ~job.plane[0]), 0,
+                               contexts.field(context, "plane_shift"))),
+            *(unit[name].eq(job[name]) for name in ("origin", "low", "high", "y", "weight")),
+        ]
+        m.d.sync += [
+            self.tag_valid.eq(job_valid & (job.plane == 0)), self.tag_group.eq(job_group),
+            self.tag.eq(job.tag), after_valid.eq(job_valid & ~last), after_group.eq(job_group),
+            after.eq(job),
+        ]
+        step = {name: Mux(job.last_plane, contexts.field(context, f"{name}_time_step"),
+                          contexts.field(context, f"{name}_plane_step"))
+                for name in ("map", "weight")}
+        m.d.sync += [after.origin.eq(job.origin + step["map"]),
+                     after.weight.eq(job.weight + step["weight"]),
+                     after.plane.eq(Mux(job.last_plane, 0, job.plane + 1))]
+        with m.If(job.last_plane):
+            m.d.sync += [after.step.eq(job.step + 1), after.tag.first.eq(0)]
+            m.d.sync += [
+                after.tag[name].eq(job.tag[name] + contexts.field(context, f"{name}_time_step"))
+                for name in ("psum", "residual", "word", "value")]
+
+        # jobs for groups without one: the next such group is known a cycle ahead
+        m.submodules.chooser = chooser = RoundRobin(groups)
+        slot, slot_valid = Signal(groups, reset_less=True), Signal()
+        slot_index = Signal(range(groups), reset_less=True)
+        accept = Signal()
+        given = Signal(groups)
+        m.d.comb += [
+            self.i.ready.eq(slot_valid & ~after_valid), accept.eq(self.i.valid & self.i.ready),
+            given.eq(Mux(accept, slot, 0)),
+            chooser.request.eq(~busy & ~Mux(slot_valid, slot, 0)),
+            chooser.take.eq(~slot_valid | accept),
+        ]
+        with m.If(chooser.take):
+            m.d.sync += [slot.eq(chooser.grant), slot_valid.eq(chooser.request.any()),
+                         slot_index.eq(_encode(chooser.grant))]
+        for group in range(groups):
+            with m.If(job_valid & last & (job_group == group)):
+                m.d.sync += busy[group].eq(0)
+            with m.If(given[group]):
+                m.d.sync += [busy[group].eq(1),
+                             context_of[group].eq(self.i.payload.tag.context)]
+
+        # one write port: states first, then new jobs
+        written = Signal(job_layout)
+        owner = written.tag.context
+        planes_last = contexts.derived(owner, "planes_last", 8, lambda view: view.planes - 1)
+        steps_last = contexts.derived(owner, "steps_last", 8, lambda view: view.time_steps - 1)
+        m.d.comb += [
+            written.eq(Mux(after_valid, after, self.i.payload)),
+            write.en.eq(after_valid | accept), write.data.eq(written),
+            write.data.last_plane.eq(written.plane == planes_last),
+            write.data.last_step.eq(written.step == steps_last),
+            write.addr.eq(Mux(after_valid, after_group, slot_index)),
+        ]
+        for number in range(2):
+            mine = Mux(number, context_of, ~context_of)
+            m.d.comb += self.active[number].eq(((busy | pending) & mine).any())
+        return m
+
+
+def _encode(onehot):
+    """Return the number of the one set bit."""
+    width = max(1, (len(onehot) - 1).bit_length())
+    return Cat(Cat(onehot[n] for n in range(len(onehot)) if n >> bit & 1).any()
+               for bit in range(width))

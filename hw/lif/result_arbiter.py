@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose result enters the epilogue next."""
+
+import itertools
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hw.contexts import Contexts
+from hw.descriptor import DESCRIPTOR_WORDS, Flag
+from hw.lif.plan import RECURRENCE, beat_cycles
+from hw.presets import Preset
+from hw.round_robin import RoundRobin
+
+__all__ = ["ResultArbiter"]
+
+
+class ResultArbiter(wiring.Component):
+    """Issues the beats of the groups' results: parts, and repeats of all parts, in order.
+
+    Groups take turns. A beat follows another after as many cycles as the writer needs for it
+    (``hw.lif.plan.beat_cycles``), so that nothing behind ever has to wait; the same part of the
+    same group after at least RECURRENCE cycles, so that its membrane is back in memory.
+
+    **Throughput** one beat a cycle where the writer needs one. **Latency** 2 cycles.
+
+    Members
+    -------
+    descriptors : In
+    valid, contexts : In, one bit a group
+        A result is there, and the context that it belongs to.
+    free : Out, one bit a group
+        The result was read in the cycle before.
+    issue, group, part, context, first, last, repeat : Out
+        A beat of the group's result, to be read in this cycle. ``first``: of repeat 0;
+        ``last``: the final beat of the result; ``repeat``: its number.
+    """
+
+    def __init__(self, preset: Preset):
+        self._preset = preset
+        groups = preset.groups
+        super().__init__({
+            "descriptors": In(32 * DESCRIPTOR_WORDS).array(2),
+            "valid": In(groups),
+            "contexts": In(groups),
+            "free": Out(groups),
+            "issue": Out(1),
+            "group": Out(range(groups)),
+            "part": Out(range(max(2, preset.beats_per_tile))),
+            "context": Out(1),
+            "first": Out(1),
+            "last": Out(1),
+            "repeat": Out(8),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        preset = self._preset
+        groups, parts = preset.groups, preset.beats_per_tile
+        contexts = Contexts(m, self.descriptors)
+
+        # the next group
+        m.submodules.chooser = chooser = RoundRobin(groups)
+        now, now_valid, now_context = Signal(groups), Signal(), Signal()
+        index = Signal(range(groups))
+        recent = [Signal(groups, name=f"recent_{n}") for n in range(RECURRENCE)]
+        move, finished = Signal(), Signal()
+        m.d.comb += [
+            chooser.request.eq(self.valid & ~Mux(now_valid, now, 0)
+                               & ~_union(recent)),
+            move.eq(~now_valid | finished), chooser.take.eq(move),
+        ]
+        m.d.sync += [recent[0].eq(Mux(finished, now, 0))]
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(recent)]
+        with m.If(move):
+            m.d.sync += [
+                now.eq(chooser.grant), now_valid.eq(chooser.request.any()),
+                now_context.eq((chooser.grant & self.contexts).any()),
+                index.eq(Cat(Cat(chooser.grant[g] for g in range(groups) if g >> bit & 1).any()
+                             for bit in range(len(index))))]
+
+        # its beats
+        part, repeat = Signal.like(self.part), Signal(8)
+        gap, ready = Signal(5), Signal(init=1)
+        last_part, last_repeat, go = Signal(), Signal(), Signal()
+        wait_beat, wait_repeat = (contexts.derived(now_context, name, 5, function)
+                                  for name, function in (
+            ("wait_beat", lambda view: beat_cycles(preset, view) - 1),
+            ("wait_repeat", lambda view: _repeat_cycles(preset, view) - 1)))
+        repeats_last = contexts.derived(
+            now_context, "repeats_last", 8,
+            lambda view: Mux(contexts.wants(view, Flag.PSUM_OUT), 0, view.repeat - 1))
+        pause = Signal(5)
+        m.d.comb += [
+            go.eq(now_valid & ready), last_part.eq(part == parts - 1),
+            last_repeat.eq(repeat == repeats_last), finished.eq(go & last_part & last_repeat),
+            pause.eq(Mux(last_part, wait_repeat, wait_beat)),
+        ]
+        with m.If(go):
+            m.d.sync += [part.eq(Mux(last_part, 0, part + 1)), gap.eq(pause),
+                         ready.eq(pause == 0)]
+            with m.If(last_part):
+                m.d.sync += repeat.eq(Mux(last_repeat, 0, repeat + 1))
+        with m.Elif(~ready):
+            m.d.sync += [gap.eq(gap - 1), ready.eq(gap == 1)]
+        m.d.sync += [
+            self.issue.eq(go), self.group.eq(index), self.part.eq(part),
+            self.context.eq(now_context), self.first.eq(repeat == 0), self.repeat.eq(repeat),
+            self.last.eq(last_part & last_repeat), self.free.eq(Mux(finished, now, 0)),
+        ]
+        return m
+
+
+def _union(masks):
+    """Return the union of masks."""
+    total = masks[0]
+    for mask in masks[1:]:
+        total = total | mask
+    return total
+
+
+def _repeat_cycles(preset, view):
+    """Return the cycles from the last part of a repeat to the first part of the next."""
+    cycles = beat_cycles(preset, view)
+    result = cycles
+    for few in range(1, RECURRENCE):
+        least = max(few, RECURRENCE - (preset.beats_per_tile - 1) * few)
+        result = Mux(cycles == few, least, result)
+    return result
