@@ -29,15 +29,20 @@ class Contexts:
         """Return a flag."""
         return self.field(context, "flags")[exact_log2(int(flag))]
 
-    def derived(self, context, name, shape, function):
-        """Return ``function(view)``, kept in a register of each context, a cycle behind it."""
-        kept = []
-        for index, view in enumerate(self._views):
-            register = Signal(shape, name=f"{name}_{index}", reset_less=True)
-            self._m.d.sync += register.eq(function(view))
-            kept.append(register)
-        return Mux(context, kept[1], kept[0])
-
-    def wants(self, view, flag):
-        """Return a flag of a view, for functions given to `derived`."""
+    @staticmethod
+    def wants(view, flag):
+        """Return a flag of a view, for the functions given to `kept` and `derived`."""
         return view.flags[exact_log2(int(flag))]
+
+    def kept(self, name, shape, function):
+        """Return a register for each context that follows ``function(index, view)``, a cycle
+        behind; functions may use other such registers, and settle that much later."""
+        registers = [Signal(shape, name=f"{name}_{index}", reset_less=True) for index in range(2)]
+        self._m.d.sync += [register.eq(function(index, view)) for index, (register, view)
+                           in enumerate(zip(registers, self._views, strict=True))]
+        return registers
+
+    def derived(self, context, name, shape, function):
+        """Return ``function(view)`` of a context, from a register, a cycle behind."""
+        kept = self.kept(name, shape, lambda _, view: function(view))
+        return Mux(context, kept[1], kept[0])

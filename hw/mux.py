@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing one of several values."""
+"""Choosing one of several values, and asking whether there is one."""
 
 from amaranth import *
 
-__all__ = ["select"]
+__all__ = ["at_most_one", "select"]
 
 
 def select(index, values):
@@ -18,3 +18,14 @@ def select(index, values):
         values = [Mux(bit, b, a) for a, b in zip(values[::2], values[1::2], strict=True)]
     assert len(values) == 1, "the index is too narrow"
     return values[0]
+
+
+def at_most_one(value):
+    """Return whether at most one bit is set, as a balanced tree."""
+    nodes = [(bit, C(0, 1)) for bit in value]  # any, many
+    while len(nodes) > 1:
+        if len(nodes) % 2:
+            nodes.append((C(0, 1), C(0, 1)))
+        nodes = [(a | b, more | most | (a & b)) for (a, more), (b, most)
+                 in zip(nodes[::2], nodes[1::2], strict=True)]
+    return ~nodes[0][1]

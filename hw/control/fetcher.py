@@ -22,7 +22,7 @@ _AHEAD = 4
 class Fetcher(wiring.Component):
     """Reads ``count`` descriptors from ``address`` on, ahead of their use.
 
-    Up to four are on their way or waiting. An address that isn't a multiple of 128 and an error
+    Up to four are on their way or waiting; one takes a cycle for each of its beats and two more. An address that isn't a multiple of 128 and an error
     answer are reported. Reset makes it ready for the next ``start``.
 
     Parameters: ``axi_bits``.
@@ -68,22 +68,22 @@ class Fetcher(wiring.Component):
             m.d.sync += [burst.address.eq(burst.address + DESCRIPTOR_BYTES),
                          burst.index.eq(burst.index + 1), left.eq(left - 1)]
 
-        # assembly: beats are shifted in from the top
-        beat = Signal(range(beats))
-        taken = self.o.valid & self.o.ready
+        # assembly: beat by beat, each at its place
+        beat = Signal(beats, init=1)  # one-hot
         move = Signal()
         m.d.comb += [
-            queue.o.ready.eq(~self.o.valid | self.o.ready),
-            move.eq(queue.o.valid & queue.o.ready),
-            assembled.eq(move & (beat == beats - 1)),
+            queue.o.ready.eq(~self.o.valid), move.eq(queue.o.valid & ~self.o.valid),
+            assembled.eq(move & beat[-1]),
             self.exhausted.eq(running & (self.o.payload.index == self.count)),
         ]
-        with m.If(taken):
+        with m.If(self.o.valid & self.o.ready):
             m.d.sync += [self.o.valid.eq(0), self.o.payload.index.eq(self.o.payload.index + 1)]
         with m.If(move):
-            m.d.sync += [
-                self.o.payload.data.eq(Cat(self.o.payload.data[bits:], queue.o.payload.data)),
-                beat.eq(Mux(assembled, 0, beat + 1)), self.o.valid.eq(assembled)]
+            m.d.sync += [beat.eq(beat.rotate_left(1)), self.o.valid.eq(beat[-1])]
+        for number in range(beats):
+            with m.If(move & beat[number]):
+                m.d.sync += self.o.payload.data.word_select(number, bits).eq(
+                    queue.o.payload.data)
 
         m.d.sync += [self.error.index.eq(self.o.payload.index), self.error.code.eq(0)]
         with m.If(self.start & (self.address[:7] != 0)):

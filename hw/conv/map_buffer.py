@@ -27,8 +27,8 @@ class MapBuffer(wiring.Component):
         Writes beat ``write_beat`` (``axi_bits`` bits, words ``beat_words * beat ...``).
     read_enable, read_address : In
         Word address of the first word.
-    read_data : Out
-        ``map_banks`` words.
+    read_data, read_nonzero : Out
+        ``map_banks`` words, and for each whether it has a set bit.
     """
 
     def __init__(self, preset: Preset):
@@ -41,6 +41,7 @@ class MapBuffer(wiring.Component):
             "read_enable": In(1),
             "read_address": In(words),
             "read_data": Out(data.ArrayLayout(WORD_BITS, preset.map_banks)),
+            "read_nonzero": Out(preset.map_banks),
         })
 
     def elaborate(self, platform):
@@ -53,7 +54,7 @@ class MapBuffer(wiring.Component):
         row = self.read_address[bank_bits:]
         offset = Signal(bank_bits)
         offset_s1 = Signal(bank_bits)
-        raw = Signal(data.ArrayLayout(WORD_BITS, banks))
+        raw = [Signal(WORD_BITS, name=f"raw_{bank}", reset_less=True) for bank in range(banks)]
         m.d.comb += offset.eq(self.read_address[:bank_bits])
         offset_s0 = Signal(bank_bits)
         m.d.sync += [offset_s0.eq(offset), offset_s1.eq(offset_s0)]
@@ -69,11 +70,12 @@ class MapBuffer(wiring.Component):
             found = block_read(m, memory, f"read_{bank}", row + (offset > bank),
                                self.read_enable)
             m.d.sync += raw[bank].eq(found)
-        rotated = Signal(WORD_BITS * banks)
-        m.d.comb += rotated.eq(raw.as_value().rotate_right(0))
+        nonzero = [word.any() for word in raw]
+        words, flags = raw, nonzero
         for bit in range(bank_bits):
-            previous, rotated = rotated, Signal(WORD_BITS * banks, name=f"rotated_{bit}")
-            shifted = previous.rotate_right(WORD_BITS << bit)
-            m.d.comb += rotated.eq(Mux(offset_s1[bit], shifted, previous))
-        m.d.sync += self.read_data.eq(rotated)
+            words, flags = (
+                [Mux(offset_s1[bit], old[(bank + (1 << bit)) % banks], old[bank])
+                 for bank in range(banks)] for old in (words, flags))
+        m.d.sync += [self.read_data[bank].eq(words[bank]) for bank in range(banks)]
+        m.d.sync += self.read_nonzero.eq(Cat(flags))
         return m

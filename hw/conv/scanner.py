@@ -6,7 +6,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.mux import select
+from hw.mux import at_most_one, select
 from hw.payloads import EntryLayout, TokenLayout, WordLayout
 from hw.presets import WORD_BITS, Preset
 
@@ -68,10 +68,9 @@ class Scanner(wiring.Component):
         for index in reversed(range(banks)):
             with m.If(pending[index]):
                 m.d.comb += word_index.eq(index)
-        rest_words, rest_later = Signal(banks), Signal(banks)
+        rest_words = Signal(banks)
         m.d.comb += [
             rest_words.eq(pending & ~(pending & -pending)[:banks]),
-            rest_later.eq(rest_words & (rest_words - 1)[:banks]),
             self.i_take.eq(advance & self.i_valid & (~entry_valid | last_word)),
         ]
         with m.If(advance):
@@ -79,7 +78,7 @@ class Scanner(wiring.Component):
                 m.d.sync += [entry_valid.eq(self.i_valid), entry.eq(self.i),
                              pending.eq(self.nonzero), last_word.eq(self.i.single)]
             with m.Else():
-                m.d.sync += [pending.eq(rest_words), last_word.eq(rest_later == 0)]
+                m.d.sync += [pending.eq(rest_words), last_word.eq(at_most_one(rest_words))]
 
         # Stage B: one of its words, and what belongs to it.
         ahead = Signal(WordLayout(preset), reset_less=True)

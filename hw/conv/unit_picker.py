@@ -91,7 +91,8 @@ class UnitPicker(wiring.Component):
 
         # read its state
         index = Signal(range(groups))
-        job, job_valid, job_group = Signal(job_layout, reset_less=True), Signal(), Signal.like(index)
+        job, job_valid = Signal(job_layout, reset_less=True), Signal()
+        job_group = Signal.like(index)
         m.d.comb += [index.eq(_encode(picked)), read.addr.eq(index)]
         m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid), job_group.eq(index)]
 

@@ -50,10 +50,11 @@ class PixelWalker(wiring.Component):
         words = exact_log2(self._preset.map_words)
 
         active = Signal()
-        column, row, image = Signal(16), Signal(16), Signal(16)
+        # down to 0: what is behind the pixel at hand
+        columns, rows, images = Signal(16), Signal(16), Signal(16)
         last_column, last_row, last_image = Signal(), Signal(), Signal()
-        m.d.comb += [last_column.eq(column == d.columns - 1), last_row.eq(row == d.rows - 1),
-                     last_image.eq(image == d.images - 1)]
+        columns_last, rows_last = Signal(16), Signal(16)  # a cycle behind the descriptor
+        m.d.sync += [columns_last.eq(d.columns - 1), rows_last.eq(d.rows - 1)]
         x = Signal(signed(words + 2))
         y = Signal(signed(words + 2))
         plane_base = Signal(words)
@@ -67,26 +68,31 @@ class PixelWalker(wiring.Component):
         m.d.comb += move.eq(~self.o.valid | self.o.ready)
         with m.If(self.start):
             m.d.sync += [
-                active.eq(1), column.eq(0), row.eq(0), image.eq(0),
+                active.eq(1), columns.eq(d.columns - 1), rows.eq(d.rows - 1),
+                images.eq(d.images - 1), last_column.eq(d.columns == 1), last_row.eq(d.rows == 1),
+                last_image.eq(d.images == 1),
                 x.eq(d.x_start), y.eq(d.y_start), plane_base.eq(d.map_base),
                 psum.eq(d.psum_base), residual.eq(d.residual_base), value.eq(d.value_base),
                 word.eq(d.word_base), row_word.eq(d.word_base), image_word.eq(d.word_base),
             ]
         with m.Elif(active & move):
             m.d.sync += [
-                column.eq(column + 1), x.eq(x + d.x_step), word.eq(word + d.word_column_step),
+                columns.eq(columns - 1), last_column.eq(columns == 1), x.eq(x + d.x_step),
+                word.eq(word + d.word_column_step),
                 psum.eq(psum + d.psum_pixel_step),
                 residual.eq(residual + d.residual_pixel_step),
                 value.eq(value + d.value_pixel_step),
             ]
             with m.If(last_column):
                 m.d.sync += [
-                    column.eq(0), x.eq(d.x_start), row.eq(row + 1), y.eq(y + d.y_step),
+                    columns.eq(columns_last), last_column.eq(columns_last == 0), x.eq(d.x_start),
+                    rows.eq(rows - 1), last_row.eq(rows == 1), y.eq(y + d.y_step),
                     word.eq(row_word + d.word_row_step), row_word.eq(row_word + d.word_row_step),
                 ]
                 with m.If(last_row):
                     m.d.sync += [
-                        row.eq(0), y.eq(d.y_start), image.eq(image + 1),
+                        rows.eq(rows_last), last_row.eq(rows_last == 0), y.eq(d.y_start),
+                        images.eq(images - 1), last_image.eq(images == 1),
                         plane_base.eq(plane_base + d.map_image_step),
                         word.eq(image_word + d.word_image_step),
                         row_word.eq(image_word + d.word_image_step),
@@ -94,24 +100,25 @@ class PixelWalker(wiring.Component):
                         active.eq(~last_image),
                     ]
 
-        low, high = Signal(signed(words + 2)), Signal(signed(words + 2))
-        room = Signal(signed(words + 3))
-        m.d.comb += room.eq(d.row_words - x)
-        with m.If(x < 0):
-            m.d.comb += low.eq(-x)
-        with m.If(room < d.string_words):
-            m.d.comb += high.eq(Mux(room < 0, 0, room))
-        with m.Else():
-            m.d.comb += high.eq(d.string_words)
-
+        # a stage for the bounds: words of a row that lie in the map
+        ahead = Signal(JobLayout(self._preset), reset_less=True)
+        ahead_valid = Signal()
+        ahead_x = Signal.like(x, reset_less=True)
+        room = Signal(signed(words + 3), reset_less=True)
         with m.If(move):
             m.d.sync += [
-                self.o.valid.eq(active),
-                job.origin.eq(plane_base + x), job.low.eq(low), job.high.eq(high), job.y.eq(y),
-                job.weight.eq(d.weight_base), job.step.eq(0), job.plane.eq(0),
-                job.tag.context.eq(self.context), job.tag.first.eq(1),
-                job.tag.psum.eq(psum), job.tag.residual.eq(residual),
-                job.tag.word.eq(word), job.tag.value.eq(value),
+                ahead_valid.eq(active), ahead_x.eq(x), room.eq(d.row_words - x),
+                ahead.origin.eq(plane_base + x), ahead.y.eq(y), ahead.weight.eq(d.weight_base),
+                ahead.tag.context.eq(self.context), ahead.tag.first.eq(1),
+                ahead.tag.psum.eq(psum), ahead.tag.residual.eq(residual),
+                ahead.tag.word.eq(word), ahead.tag.value.eq(value),
+                self.o.valid.eq(ahead_valid), job.eq(ahead), job.low.eq(0),
             ]
-        m.d.comb += [self.o.payload.eq(job), self.busy.eq(active | self.o.valid)]
+            with m.If(ahead_x < 0):
+                m.d.sync += job.low.eq(-ahead_x)
+            with m.If(room < d.string_words):
+                m.d.sync += job.high.eq(Mux(room < 0, 0, room))
+            with m.Else():
+                m.d.sync += job.high.eq(d.string_words)
+        m.d.comb += [self.o.payload.eq(job), self.busy.eq(active | ahead_valid | self.o.valid)]
         return m

@@ -13,6 +13,7 @@ from hw.conv.row_cutter import RowCutter
 from hw.conv.tag_store import TAG_DEPTH
 from hw.conv.unit_picker import UnitPicker
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
+from hw.mux import at_most_one
 from hw.payloads import EntryLayout, JobLayout, TagLayout
 from hw.presets import WORD_BITS, Preset
 
@@ -36,7 +37,7 @@ class WindowReader(wiring.Component):
     descriptors : In
         The CONV of each of the two contexts.
     i : jobs
-    read_enable, read_address, read_data : the map buffer's read port
+    read_enable, read_address, read_data, read_nonzero : the map buffer's read port
     entry_valid, entry, nonzero : Out
         An entry for the group whose bit of ``entry_valid`` is set.
     entry_popped : In, one bit a group
@@ -58,6 +59,7 @@ class WindowReader(wiring.Component):
             "read_enable": Out(1),
             "read_address": Out(exact_log2(preset.map_words)),
             "read_data": In(data.ArrayLayout(WORD_BITS, preset.map_banks)),
+            "read_nonzero": In(preset.map_banks),
             "entry_valid": Out(groups),
             "entry": Out(EntryLayout(preset)),
             "nonzero": Out(preset.map_banks),
@@ -117,23 +119,21 @@ class WindowReader(wiring.Component):
         ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
 
-        # Entries: words beyond the row are 0; what has no set bit and no mark is dropped.
+        # Entries: words beyond the row count as 0; what has no set bit and no mark is dropped.
         last = stages[-1]
         nonzero = Signal(banks)
         keep = Signal()
-        for bank in range(banks):
-            word = Signal(WORD_BITS, name=f"word_{bank}")
-            m.d.comb += [word.eq(Mux(last.words[bank], self.read_data[bank], 0)),
-                         nonzero[bank].eq(word.any())]
-            m.d.sync += self.entry.words[bank].eq(word)
+        m.d.comb += nonzero.eq(self.read_nonzero & last.words)
+        m.d.sync += [self.entry.words[bank].eq(self.read_data[bank]) for bank in range(banks)]
         m.d.comb += keep.eq(stage_valid[-1] & (nonzero.any() | last.marks))
         m.d.sync += [
             self.nonzero.eq(nonzero), self.entry_valid.eq(Mux(keep, last.group, 0)),
-            self.entry.single.eq((nonzero & (nonzero - 1)[:banks]) == 0),
+            self.entry.single.eq(at_most_one(nonzero)),
             *(self.entry[name].eq(last[name]) for name in (
                 "row", "context", "minus", "depthwise", "unsigned", "mask_bit", "double", "end")),
         ]
-        dropped = Mux(stage_valid[-1] & ~keep, last.group, 0)
+        dropped = Signal(groups)
+        m.d.sync += dropped.eq(Mux(stage_valid[-1] & ~keep, last.group, 0))
         m.d.sync += self.skipped.eq(Mux(
             stage_valid[-1], sum((last.words & ~nonzero)[bank] for bank in range(banks)), 0))
         self._count_room(m, picker, row_valid, row, ends, dropped)

@@ -33,8 +33,8 @@ class Epilogue(wiring.Component):
     16 bits is reported. Nothing in the pipeline ever waits: the arbiter issues beats only as fast
     as the writer takes them.
 
-    **Throughput** ``hw.lif.plan.beat_cycles`` a beat. **Latency** 15 cycles from a result to its
-    first write.
+    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 15 cycles
+    from a result to its first write.
 
     Members
     -------
@@ -136,7 +136,8 @@ class Epilogue(wiring.Component):
         return m
 
     def _take(self, m, contexts, arbiter):
-        """Choose the beat's sums and tag; return items and valid bits of stages 0 to 9, and sums."""
+        """Choose the beat's sums and tag; return items and valid bits of stages 0 to 9, and the
+        sums of stage 2."""
         preset = self._preset
         parts = preset.beats_per_tile
         tag = Signal(TagLayout(preset))
@@ -152,13 +153,8 @@ class Epilogue(wiring.Component):
         step = contexts.field(arbiter.context, "word_time_step")
         with m.If(arbiter.issue & (arbiter.part == parts - 1)):
             m.d.sync += offset.eq(Mux(arbiter.last, 0, Mux(arbiter.first, 0, offset) + step))
-        width = preset.epilogue_lanes * preset.acc_width
-        halves = [result[width * n:width * (n + 1)] for result in self.results
-                  for n in range(parts)]
-        part_bits = exact_log2(parts)
-        sums = Signal(width, reset_less=True)
+        sums = self._sums(m, arbiter)
         m.d.sync += [
-            sums.eq(select(Cat(arbiter.part[:part_bits], arbiter.group), halves)),
             valid.eq(Cat(arbiter.issue, valid[:-1])), items[0].group.eq(arbiter.group),
             items[0].part.eq(arbiter.part), items[0].context.eq(arbiter.context),
             items[0].first.eq(tag.first & arbiter.first), items[0].values.eq(arbiter.first),
@@ -169,6 +165,42 @@ class Epilogue(wiring.Component):
         ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(items)]
         return items, valid, sums
+
+    def _sums(self, m, arbiter):
+        """Return the sums of a beat, 3 cycles after its issue.
+
+        Four sources at a time are chosen from; quads that don't hold the source give 0, and what
+        they give is joined. Every quad has select lines of its own, and so has every half of the
+        lanes, in the other polarity, or synthesis would merge them into one net of thousands.
+        """
+        preset = self._preset
+        parts, width = preset.beats_per_tile, preset.epilogue_lanes * preset.acc_width
+        sources = [result[width * n:width * (n + 1)] for result in self.results
+                   for n in range(parts)]
+        index = Cat(arbiter.part[:exact_log2(parts)], arbiter.group)
+        half, quads = width // 2, []
+        for first in range(0, len(sources), 4):
+            number = first // 4
+            here = Signal(name=f"quad_{number}")
+            m.d.comb += here.eq(arbiter.issue & (index[2:] == number))
+            taken = Signal(name=f"taken_{number}", reset_less=True)
+            m.d.sync += taken.eq(here)
+            chosen = Signal(width, name=f"chosen_{number}", reset_less=True)
+            for side, polarity in enumerate((0, 1)):
+                line = Signal(2, name=f"line_{number}_{side}", reset_less=True)
+                m.d.sync += line.eq(Mux(here, index[:2], 0) ^ (3 * polarity))
+                bits = slice(half * side, half * (side + 1))
+                values = [source[bits] for source in sources[first:first + 4]]
+                values += [values[-1]] * (4 - len(values))
+                picked = select(line, values[::-1] if polarity else values)
+                m.d.sync += chosen[bits].eq(Mux(taken, picked, 0))
+            quads.append(chosen)
+        sums = Signal(width, reset_less=True)
+        total = quads[0]
+        for chosen in quads[1:]:
+            total = total | chosen
+        m.d.sync += sums.eq(total)
+        return sums
 
     def _read(self, m, contexts, items):
         """Read what belongs to the beats; data of stage 2, thresholds of stage 9."""
@@ -213,8 +245,6 @@ class Epilogue(wiring.Component):
 
         # stage 2: everything is at hand
         acc = sums[preset.acc_width * lane:preset.acc_width * (lane + 1)].as_signed()
-        for stage in (1, 2):
-            acc = register(f"acc_{stage}", acc, signed(preset.acc_width))
         psum = memories["psum"][width * lane:width * (lane + 1)].as_signed()
         residual = memories["residual"][16 * lane:16 * (lane + 1)].as_signed()
         bias = memories["params"][34 * lane:34 * lane + 28].as_signed()

@@ -6,32 +6,50 @@ from amaranth.utils import exact_log2
 
 from hw.descriptor import Flag
 
-__all__ = ["RECURRENCE", "beat_cycles", "value_cycles"]
+__all__ = ["RECURRENCE", "BeatPlan"]
 
 RECURRENCE = 5
 """Cycles from the read of a partial sum to the first read that sees its new value; a membrane is
 back a cycle earlier."""
 
-
-def _wants(view, flag):
-    return view.flags[exact_log2(int(flag))]
-
-
-def value_cycles(view):
-    """Return the writer's cycles for residual words and raw sums."""
-    return _wants(view, Flag.OUT_RESIDUAL) + (_wants(view, Flag.OUT_RAW) << 1)
+_SETTLE = 3
+"""Cycles from a descriptor to its plan."""
 
 
-def beat_cycles(preset, view):
-    """Return the cycles of a beat of a CONV, 1 to 27; ``view`` is its descriptor.
+class BeatPlan:
+    """Registers of each context, _SETTLE cycles behind the descriptors, that say for a beat:
 
-    Residual words one, raw sums two, spikes one, digit planes ``out_banks`` a cycle; sums that
-    are added up by pooling come back after RECURRENCE.
+    values : cycles that write residual words (1) or raw sums (2)
+    cycles_last : cycles of the beat (1 to 27) - 1: residual words one, raw sums two, spikes one,
+        digit planes ``out_banks`` a cycle; sums that pooling adds up come back after RECURRENCE
+    repeat_last : cycles from the last part of a repeat to the first part of the next - 1
     """
-    banks = preset.out_banks
-    planes = ((view.integer_bits << 1) + (banks - 1)) >> exact_log2(banks)
-    writes = (value_cycles(view) + _wants(view, Flag.OUT_SPIKES)
-              + Mux(_wants(view, Flag.OUT_INTEGER), planes, 0))
-    writes = Mux(_wants(view, Flag.PSUM_OUT) | (writes == 0), 1, writes)
-    pools = _wants(view, Flag.RESIDUAL_SUM) & (writes < RECURRENCE)
-    return Mux(pools, RECURRENCE, writes)[:5]
+
+    def __init__(self, m, contexts, preset):
+        banks, parts = preset.out_banks, preset.beats_per_tile
+        wants = contexts.wants
+
+        self.values = contexts.kept("values", 2, lambda _, view: wants(view, Flag.OUT_RESIDUAL)
+                                    + (wants(view, Flag.OUT_RAW) << 1))
+        planes = contexts.kept("planes", 5, lambda _, view: Mux(
+            wants(view, Flag.OUT_INTEGER),
+            ((view.integer_bits << 1) + (banks - 1)) >> exact_log2(banks), 0))
+        writes = contexts.kept("writes", 5, lambda index, view: Mux(
+            wants(view, Flag.PSUM_OUT), 0,
+            self.values[index] + planes[index] + wants(view, Flag.OUT_SPIKES)))
+
+        def cycles(index, view):
+            pools = wants(view, Flag.RESIDUAL_SUM) & (writes[index] < RECURRENCE)
+            return Mux(pools, RECURRENCE, Mux(writes[index] == 0, 1, writes[index]))
+
+        def repeat(index, view):
+            result = cycles(index, view)
+            for few in range(1, RECURRENCE):
+                least = max(few, RECURRENCE - (parts - 1) * few)
+                result = Mux(cycles(index, view) == few, least, result)
+            return result
+
+        self.cycles_last = contexts.kept("cycles_last", 5,
+                                         lambda index, view: cycles(index, view) - 1)
+        self.repeat_last = contexts.kept("repeat_last", 5,
+                                         lambda index, view: repeat(index, view) - 1)

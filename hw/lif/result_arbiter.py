@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.contexts import Contexts
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
-from hw.lif.plan import RECURRENCE, beat_cycles
+from hw.lif.plan import RECURRENCE, BeatPlan
 from hw.presets import Preset
 from hw.round_robin import RoundRobin
 
@@ -20,7 +20,7 @@ class ResultArbiter(wiring.Component):
     """Issues the beats of the groups' results: parts, and repeats of all parts, in order.
 
     Groups take turns. A beat follows another after as many cycles as the writer needs for it
-    (``hw.lif.plan.beat_cycles``), so that nothing behind ever has to wait; the same part of the
+    (``hw.lif.plan.BeatPlan``), so that nothing behind ever has to wait; the same part of the
     same group after at least RECURRENCE cycles, so that its membrane is back in memory.
 
     **Throughput** one beat a cycle where the writer needs one. **Latency** 2 cycles.
@@ -84,10 +84,7 @@ class ResultArbiter(wiring.Component):
         part, repeat = Signal.like(self.part), Signal(8)
         gap, ready = Signal(5), Signal(init=1)
         last_part, last_repeat, go = Signal(), Signal(), Signal()
-        wait_beat, wait_repeat = (contexts.derived(now_context, name, 5, function)
-                                  for name, function in (
-            ("wait_beat", lambda view: beat_cycles(preset, view) - 1),
-            ("wait_repeat", lambda view: _repeat_cycles(preset, view) - 1)))
+        plan = BeatPlan(m, contexts, preset)
         repeats_last = contexts.derived(
             now_context, "repeats_last", 8,
             lambda view: Mux(contexts.wants(view, Flag.PSUM_OUT), 0, view.repeat - 1))
@@ -95,7 +92,8 @@ class ResultArbiter(wiring.Component):
         m.d.comb += [
             go.eq(now_valid & ready), last_part.eq(part == parts - 1),
             last_repeat.eq(repeat == repeats_last), finished.eq(go & last_part & last_repeat),
-            pause.eq(Mux(last_part, wait_repeat, wait_beat)),
+            pause.eq(Mux(last_part, Mux(now_context, *plan.repeat_last[::-1]),
+                         Mux(now_context, *plan.cycles_last[::-1]))),
         ]
         with m.If(go):
             m.d.sync += [part.eq(Mux(last_part, 0, part + 1)), gap.eq(pause),
@@ -119,12 +117,3 @@ def _union(masks):
         total = total | mask
     return total
 
-
-def _repeat_cycles(preset, view):
-    """Return the cycles from the last part of a repeat to the first part of the next."""
-    cycles = beat_cycles(preset, view)
-    result = cycles
-    for few in range(1, RECURRENCE):
-        least = max(few, RECURRENCE - (preset.beats_per_tile - 1) * few)
-        result = Mux(cycles == few, least, result)
-    return result

@@ -9,7 +9,7 @@ from amaranth.utils import exact_log2
 from hw.contexts import Contexts
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
 from hw.lif.digits import naf
-from hw.lif.plan import beat_cycles, value_cycles
+from hw.lif.plan import BeatPlan
 from hw.mux import select
 from hw.presets import INTEGER_BITS, WORD_BITS, Preset
 
@@ -22,7 +22,8 @@ class ResultWriter(wiring.Component):
     In this order, as the flags ask: the residual words (one cycle), the raw words (two: lower, then
     upper halves), the spike word (one), the digit planes (``out_banks`` a cycle). Of spike and
     digit words only the beat's bits are written; with FILL the tile's last beat clears the bits
-    above. A beat takes ``hw.lif.plan.beat_cycles``; no other may come meanwhile.
+    above. A beat takes as many cycles as ``hw.lif.plan.BeatPlan`` says; no other may come
+    meanwhile.
 
     **Latency** 2 cycles to the write; **throughput** a beat in as many cycles as above.
 
@@ -79,38 +80,52 @@ class ResultWriter(wiring.Component):
             beat[name] = Signal.like(getattr(self, name), name=f"beat_{name}", reset_less=True)
             with m.If(self.valid):
                 m.d.sync += beat[name].eq(getattr(self, name))
+        # digits beyond the width of an integer output are not even kept
+        mask = contexts.derived(
+            self.context, "digit_mask", 16, lambda view: Cat(
+                (view.integer_bits > INTEGER_BITS - 1 - bit)
+                | ~contexts.wants(view, Flag.OUT_INTEGER) for bit in range(16)))
         for name in ("values", "upper"):
             beat[name] = []
             for lane, value in enumerate(getattr(self, name)):
                 held = Signal.like(value, name=f"beat_{name}_{lane}", reset_less=True)
                 with m.If(self.valid):
-                    m.d.sync += held.eq(value)
+                    m.d.sync += held.eq(value & mask if name == "values" else value)
                 beat[name].append(held)
 
         # its steps: values, spikes, planes
-        active, step = Signal(), Signal(5)
         context = beat["context"]
-        values_end = contexts.derived(context, "values_end", 2, value_cycles)
-        steps_last = contexts.derived(context, "steps_last", 5,
-                                      lambda view: beat_cycles(preset, view) - 1)
-        keeps = contexts.flag(context, Flag.PSUM_OUT)
-        spikes_wanted = contexts.flag(context, Flag.OUT_SPIKES)
+        plan = BeatPlan(m, contexts, preset)
+        active, last_step, upper = Signal(), Signal(), Signal()
+        left = Signal(5)  # steps behind this one
         is_values, is_spikes, is_planes = Signal(), Signal(), Signal()
         plane_step = Signal(range(-(-2 * INTEGER_BITS // preset.out_banks)))
-        last_step = Signal()
-        m.d.comb += [
-            last_step.eq(step == steps_last),
-            is_values.eq(step < values_end),
-            is_spikes.eq(spikes_wanted & (step == values_end)),
-            is_planes.eq(contexts.flag(context, Flag.OUT_INTEGER) & ~is_values & ~is_spikes),
-            plane_step.eq(step - values_end - spikes_wanted),
-        ]
+        keeps = contexts.flag(context, Flag.PSUM_OUT)
+
+        def begin(context, values):
+            """Return the phase of the first step, when ``values`` says if it writes values."""
+            spikes = contexts.flag(context, Flag.OUT_SPIKES)
+            planes = contexts.flag(context, Flag.OUT_INTEGER)
+            return [is_values.eq(values), is_spikes.eq(~values & spikes),
+                    is_planes.eq(~values & ~spikes & planes)]
+
         with m.If(self.valid):
-            m.d.sync += [active.eq(1), step.eq(0)]
+            cycles_last = Mux(self.context, *plan.cycles_last[::-1])
+            m.d.sync += [
+                active.eq(1), left.eq(cycles_last - 1), last_step.eq(cycles_last == 0),
+                plane_step.eq(0), upper.eq(0),
+                *begin(self.context, Mux(self.context, *plan.values[::-1]).any())]
         with m.Else():
-            m.d.sync += step.eq(step + 1)
+            m.d.sync += [left.eq(left - 1), last_step.eq(left == 0),
+                         plane_step.eq(plane_step + is_planes)]
             with m.If(last_step):
                 m.d.sync += active.eq(0)
+            with m.If(is_values):
+                m.d.sync += [upper.eq(1), *begin(
+                    context, contexts.flag(context, Flag.OUT_RAW) & ~upper)]
+            with m.Elif(is_spikes):
+                m.d.sync += [is_spikes.eq(0),
+                             is_planes.eq(contexts.flag(context, Flag.OUT_INTEGER))]
         writes = Signal()
         m.d.comb += writes.eq(active & ~keeps)
         m.d.sync += [self.finished.eq(active & last_step & beat["last"]),
@@ -118,14 +133,13 @@ class ResultWriter(wiring.Component):
 
         # what each bank is to write, and where
         row, enables = self._places(m, contexts, beat, writes, is_values, is_spikes, is_planes,
-                                    plane_step, step)
+                                    plane_step, upper)
         lanes, banks = preset.epilogue_lanes, preset.out_banks
-        planes = self._planes(m, contexts, context, beat["values"])
+        planes = self._planes(m, beat["values"])
         groups = [Cat(planes[n:n + banks]) for n in range(0, len(planes), banks)]
         chunk = Signal(lanes * banks)
         m.d.comb += chunk.eq(select(plane_step, groups))
         payload = [Signal(lanes, name=f"payload_{n}", reset_less=True) for n in range(banks)]
-        upper = contexts.flag(context, Flag.OUT_RAW) & step[0]
         value_row = Signal(16 * lanes, reset_less=True)
         from_values = Signal(reset_less=True)
         m.d.sync += [
@@ -151,7 +165,8 @@ class ResultWriter(wiring.Component):
             ]
         return m
 
-    def _places(self, m, contexts, beat, writes, is_values, is_spikes, is_planes, plane_step, step):
+    def _places(self, m, contexts, beat, writes, is_values, is_spikes, is_planes, plane_step,
+                upper):
         """Return registered rows and enables of the banks."""
         preset = self._preset
         lanes, banks = preset.epilogue_lanes, preset.out_banks
@@ -165,7 +180,7 @@ class ResultWriter(wiring.Component):
         # values lie on multiples of their beats, so that a bank always takes the same ones
         raw = contexts.flag(context, Flag.OUT_RAW)
         index = _times(beat["part"], value_beats)
-        value = beat["value"] + Mux(raw, (index << 1) + Mux(step[0], value_beats, 0), index)
+        value = beat["value"] + Mux(raw, (index << 1) + Mux(upper, value_beats, 0), index)
         spike_beat = beat["word"][word_bits:]
         # planes take turns in the banks: plane p is in bank p % banks
         plane_rows = contexts.field(context, "plane_rows")
@@ -202,15 +217,11 @@ class ResultWriter(wiring.Component):
             ]
         return rows, enables
 
-    def _planes(self, m, contexts, context, values):
+    def _planes(self, m, values):
         """Return the digit planes of all lanes, most significant first, +1 before -1."""
-        mask = contexts.derived(
-            context, "digit_mask", INTEGER_BITS,
-            lambda view: Cat(view.integer_bits > INTEGER_BITS - 1 - bit
-                             for bit in range(INTEGER_BITS)))
         planes = [Signal(len(values), name=f"plane_{n}") for n in range(2 * INTEGER_BITS)]
         for lane, value in enumerate(values):
-            plus, minus = naf(value[:INTEGER_BITS] & mask, INTEGER_BITS)
+            plus, minus = naf(value[:INTEGER_BITS], INTEGER_BITS)
             for position in range(INTEGER_BITS):
                 for sign, digits in enumerate((plus, minus)):
                     plane = planes[2 * (INTEGER_BITS - 1 - position) + sign]

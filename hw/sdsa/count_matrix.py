@@ -11,6 +11,8 @@ from amaranth.utils import exact_log2
 
 from hw.conv.scanner import Scanner
 from hw.descriptor import DESCRIPTOR_WORDS, KTV
+from hw.dma.skid import Skid
+from hw.mux import at_most_one
 from hw.payloads import EntryLayout, descriptor_layout
 from hw.presets import WORD_BITS, Preset
 
@@ -74,13 +76,13 @@ class CountMatrix(wiring.Component):
         offset = Signal(len(self.map_address))  # of the token
         row_offset, step_offset = Signal.like(offset), Signal.like(offset)
         key = Signal(8)  # first word of K still to be read
+        left = Signal(8)  # words of K from there on
         key_row = Signal(rows)
         level, arriving = Signal(range(_QUEUE + 1)), Signal(range(_QUEUE + 1))
         room, quiet, next_token = Signal(), Signal(), Signal()
         m.d.comb += room.eq(level + arriving < _QUEUE)
         issue_value, issue_key = Signal(), Signal()
         last_key = Signal()
-        m.d.comb += last_key.eq(key + banks >= d.key_words)
 
         def begin_step():
             return [clear_left.eq(d.clear_rows), column.eq(0), row.eq(0)]
@@ -99,11 +101,13 @@ class CountMatrix(wiring.Component):
                     m.next = "READ-VALUE"
             with m.State("READ-VALUE"):
                 m.d.comb += issue_value.eq(1)
-                m.d.sync += [key.eq(0), key_row.eq(weight_base)]
+                m.d.sync += [key.eq(0), key_row.eq(weight_base), left.eq(d.key_words),
+                             last_key.eq(d.key_words <= banks)]
                 m.next = "READ-KEYS"
             with m.State("READ-KEYS"), m.If(room):
                 m.d.comb += issue_key.eq(1)
-                m.d.sync += [key.eq(key + banks), key_row.eq(key_row + 32 * banks)]
+                m.d.sync += [key.eq(key + banks), left.eq(left - banks),
+                             last_key.eq(left <= 2 * banks), key_row.eq(key_row + 32 * banks)]
                 with m.If(last_key):
                     m.d.comb += next_token.eq(1)
                     m.next = "READ-VALUE"
@@ -133,12 +137,15 @@ class CountMatrix(wiring.Component):
         m.d.comb += clearing.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
 
         # Map reads, and what comes back.
-        stage = data.StructLayout({"value": 1, "key": 1, "first": 8, "row": rows})
+        stage = data.StructLayout({"value": 1, "key": 1, "first": 1, "words": banks,
+                                   "last": banks, "row": rows})
         stages = [Signal(stage, name=f"read_s{n}") for n in range(_READ_LATENCY + 1)]
         m.d.sync += [
             self.map_address.eq(offset + Mux(issue_value, d.value_base, d.key_base + key)),
             stages[0].value.eq(issue_value), stages[0].key.eq(issue_key),
-            stages[0].first.eq(key), stages[0].row.eq(key_row),
+            stages[0].first.eq(key == 0), stages[0].row.eq(key_row),
+            stages[0].words.eq(Cat(left > n for n in range(banks))),
+            stages[0].last.eq(Cat(left == n + 1 for n in range(banks))),
         ]
         m.d.comb += self.map_enable.eq(stages[0].value | stages[0].key)
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
@@ -146,20 +153,29 @@ class CountMatrix(wiring.Component):
         value = Signal(lanes)
         with m.If(back.value):
             m.d.sync += value.eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
-        entry = Signal(EntryLayout(preset))
-        nonzero = Signal(banks)
-        m.d.comb += [entry.row.eq(back.row[5:]), entry.end.eq(1),
-                     entry.single.eq((nonzero & (nonzero - 1)[:banks]) == 0)]
+        # only the head's bits of K count; a stage of its own
+        words = [Signal(WORD_BITS, name=f"key_{n}", reset_less=True) for n in range(banks)]
+        arrived, key_at = Signal(), Signal(rows, reset_less=True)
+        m.d.sync += [arrived.eq(back.key), key_at.eq(back.row)]
         for bank in range(banks):
-            index = back.first + bank
-            word = (self.map_data[bank]
-                    & Mux(index == 0, d.first_mask, ~C(0, 32))
-                    & Mux(index == d.key_words - 1, d.last_mask, ~C(0, 32)))
-            m.d.comb += entry.words[bank].eq(Mux(index < d.key_words, word, 0))
-            m.d.comb += nonzero[bank].eq(entry.words[bank].any())
+            word = self.map_data[bank]
+            word = word & Mux(back.first, d.first_mask, ~C(0, 32)) if bank == 0 else word
+            m.d.sync += words[bank].eq(
+                word & Mux(back.last[bank], d.last_mask, ~C(0, 32))
+                & back.words[bank].replicate(WORD_BITS))
+        entry = Signal(EntryLayout(preset), reset_less=True)
+        nonzero = Signal(banks)
+        masked = Signal()
+        m.d.sync += [masked.eq(arrived), entry.row.eq(key_at[5:])]
+        m.d.comb += [entry.end.eq(1), entry.single.eq(at_most_one(nonzero))]
+        for bank in range(banks):
+            m.d.sync += [entry.words[bank].eq(words[bank]), nonzero[bank].eq(words[bank].any())]
+        # a token's V comes before its K and holds until the next token's
+        token_value = [Signal(lanes, name=f"value_{n}", reset_less=True) for n in range(2)]
+        m.d.sync += [token_value[0].eq(value), token_value[1].eq(token_value[0])]
         push, pop = Signal(), Signal()
-        m.d.comb += push.eq(back.key & nonzero.any() & value.any())
-        m.d.sync += arriving.eq(arriving + issue_key - back.key)
+        m.d.comb += push.eq(masked & nonzero.any() & token_value[1].any())
+        m.d.sync += arriving.eq(arriving + issue_key - masked)
         entry_bits = len(entry.as_value())
         entries = Memory(shape=unsigned(entry_bits + banks), depth=_QUEUE, init=[])
         values = Memory(shape=unsigned(lanes), depth=2 * _QUEUE, init=[])
@@ -168,7 +184,7 @@ class CountMatrix(wiring.Component):
         value_write, value_read = values.write_port(), values.read_port(domain="comb")
         m.d.comb += [
             entry_write.en.eq(push), entry_write.data.eq(Cat(entry, nonzero)),
-            value_write.en.eq(push), value_write.data.eq(value),
+            value_write.en.eq(push), value_write.data.eq(token_value[1]),
             scanner.i_valid.eq(level != 0), pop.eq(scanner.i_take),
             scanner.i.eq(entry_read.data[:entry_bits]),
             scanner.nonzero.eq(entry_read.data[entry_bits:]),
@@ -179,7 +195,11 @@ class CountMatrix(wiring.Component):
                      level.eq(level + push - pop)]
 
         # Read, add, write; additions to a row on its way wait, those with carries go alone.
-        token = scanner.o
+        m.submodules.tokens = tokens = Skid(data.StructLayout({"row": rows, "end": 1}))
+        m.d.comb += [
+            tokens.i.valid.eq(scanner.o_valid), tokens.i.payload.row.eq(scanner.o.row),
+            tokens.i.payload.end.eq(scanner.o.end), scanner.enable.eq(tokens.i.ready)]
+        token = tokens.o.payload
         operation = data.StructLayout({"valid": 1, "row": rows, "addend": lanes, "part": 8})
         flight = [Signal(operation, name=f"add_s{n}") for n in range(4)]
         carry = Signal(operation)  # to be added to the next byte
@@ -191,11 +211,11 @@ class CountMatrix(wiring.Component):
         with m.If(carry.valid):
             m.d.comb += begin.eq(carry)
         with m.Else():
-            m.d.comb += [begin.valid.eq(scanner.o_valid & ~busy_row), begin.row.eq(token.row),
+            m.d.comb += [begin.valid.eq(tokens.o.valid & ~busy_row), begin.row.eq(token.row),
                          begin.addend.eq(value_read.data)]
-        m.d.comb += scanner.enable.eq(~(scanner.o_valid & busy_row))
+        m.d.comb += tokens.o.ready.eq(~busy_row)
         m.d.sync += value_read.addr.eq(
-            value_read.addr + (scanner.o_valid & ~busy_row & token.end))
+            value_read.addr + (tokens.o.valid & ~busy_row & token.end))
         m.d.sync += [flight[0].eq(begin)]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
@@ -215,7 +235,7 @@ class CountMatrix(wiring.Component):
             carry.row.eq(last.row + d.part_step), carry.addend.eq(carries),
             carry.part.eq(last.part + 1),
         ]
-        m.d.comb += quiet.eq(~Cat(
-            *(s.key for s in stages), level != 0, scanner.busy,
-            *(o.valid for o in flight), carry.valid).any())
+        m.d.sync += quiet.eq(~Cat(
+            issue_key, *(s.key for s in stages), arrived, masked, level != 0, scanner.busy,
+            tokens.o.valid, *(o.valid for o in flight), carry.valid).any())
         return m
