@@ -3,16 +3,16 @@
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.conv.engine import ConvEngine
-from hw.descriptor import CONV, DESCRIPTOR_WORDS, Flag, Opcode, Target
+from hw.descriptor import Target
 from hw.lif.epilogue import Epilogue
 from hw.lif.out_buffer import OutBuffer
-from hw.payloads import descriptor_layout
 from hw.presets import Preset
 from hw.sdsa.count_matrix import CountMatrix
+from hw.sequencer import Sequencer
 
 __all__ = ["ERROR_RESIDUAL", "STALL_CAUSES", "Compute"]
 
@@ -25,14 +25,18 @@ class Compute(wiring.Component):
 
     Two CONVs overlap: the jobs of the second are handed to groups while the last results of the
     first are still on their way, and may overtake them, unless the second has a FENCE. KTV runs
-    alone. Posts come in order.
+    alone. Posts come in order. See Sequencer.
 
     Members
     -------
     load_* : In, Out
         A beat for a buffer (see hw.descriptor.Target).
     store_beat, store_enable, store_data : the output buffer's read port, 2 cycles
-    i_descriptor : descriptors whose waits are over
+    i_beat : beats of descriptors
+    request, wait, grant : Out, Out, In
+        A descriptor asks for its semaphores; its ``wait`` mask; strobe: they are lowered.
+    layer : Out
+        Layer of the last descriptor that began.
     done_valid, done_post : Out
         A descriptor ended; the semaphores to raise.
     error, error_layer : Out
@@ -56,7 +60,11 @@ class Compute(wiring.Component):
             "store_beat": In(24),
             "store_enable": In(1),
             "store_data": Out(preset.axi_bits),
-            "i_descriptor": In(stream.Signature(32 * DESCRIPTOR_WORDS)),
+            "i_beat": In(stream.Signature(preset.axi_bits)),
+            "request": Out(1),
+            "wait": Out(16),
+            "grant": In(1),
+            "layer": Out(16),
             "done_valid": Out(1),
             "done_post": Out(16),
             "error": Out(4),
@@ -142,74 +150,27 @@ class Compute(wiring.Component):
             ]
 
     def _sequence(self, m, engine, epilogue, counts):
-        """Two contexts: ``newest`` takes the next CONV, the other one may still be draining."""
-        opcode = self.i_descriptor.payload[:8]
-        conv = Signal(descriptor_layout(CONV))
-        m.d.comb += conv.as_value().eq(self.i_descriptor.payload)
-        contexts = [Signal(32 * DESCRIPTOR_WORDS, name=f"context_{n}") for n in range(2)]
-        used = Signal(2)
-        oldest, newest = Signal(), Signal()
-        walking = Signal()
-        units = [Signal(16, name=f"units_{n}") for n in range(2)]
+        m.submodules.sequencer = sequencer = Sequencer(self._preset)
+        connect(m, flipped(self.i_beat), sequencer.i_beat)
         for index in range(2):
-            m.d.comb += [engine.descriptors[index].eq(contexts[index]),
-                         epilogue.descriptors[index].eq(contexts[index])]
-            m.d.sync += units[index].eq(
-                units[index]
-                + (engine.unit_valid & (engine.unit_context == index))
-                - (epilogue.finished & (epilogue.finished_context == index)))
-        alone = Signal()  # nothing is under way
-        counting = Signal()
-        m.d.comb += alone.eq((used == 0) & ~counting)
-        fence = conv.flags[exact_log2(int(Flag.FENCE))]
-        free = Signal()
-        m.d.comb += free.eq(~used.all() & ~counting & ~walking & (~fence | alone))
-        is_conv = opcode == Opcode.CONV
-        start = Signal()
+            m.d.comb += [engine.descriptors[index].eq(sequencer.descriptors[index]),
+                         epilogue.descriptors[index].eq(sequencer.descriptors[index])]
         m.d.comb += [
-            start.eq(self.i_descriptor.valid & is_conv & free),
-            self.i_descriptor.ready.eq(Mux(is_conv, free, alone)),
+            counts.descriptor.eq(Mux(sequencer.context, sequencer.descriptors[1],
+                                     sequencer.descriptors[0])),
+            engine.start.eq(sequencer.conv_start), engine.context.eq(sequencer.context),
+            counts.start.eq(sequencer.count_start),
+            sequencer.walking.eq(engine.walking), sequencer.counting.eq(counts.busy),
+            sequencer.active.eq(engine.active), sequencer.unit_valid.eq(engine.unit_valid),
+            sequencer.unit_context.eq(engine.unit_context),
+            sequencer.finished.eq(epilogue.finished),
+            sequencer.finished_context.eq(epilogue.finished_context),
+            self.request.eq(sequencer.request), self.wait.eq(sequencer.wait),
+            sequencer.grant.eq(self.grant), self.layer.eq(sequencer.layer),
+            self.done_valid.eq(sequencer.done_valid), self.done_post.eq(sequencer.done_post),
+            self.idle.eq(sequencer.idle),
         ]
-        begun = Signal()
-        m.d.sync += begun.eq(start)
-        m.d.comb += [engine.start.eq(begun), engine.context.eq(newest),
-                     walking.eq(engine.walking)]
-        slot = Signal()
-        m.d.comb += slot.eq(Mux(used == 0, oldest, ~oldest))
-        with m.If(start):
-            m.d.sync += newest.eq(slot)
-            for index in range(2):
-                with m.If(slot == index):
-                    m.d.sync += [contexts[index].eq(self.i_descriptor.payload),
-                                 used[index].eq(1)]
-        ended = Signal()
-        for index in range(2):
-            with m.If((oldest == index) & used[index]):
-                m.d.comb += ended.eq((units[index] == 0) & ~engine.active[index]
-                                     & ~(walking & (newest == index)))
-                with m.If(ended):
-                    m.d.sync += [used[index].eq(0), oldest.eq(~oldest)]
-        m.d.comb += counts.start.eq(self.i_descriptor.valid & ~is_conv & alone)
-        count_descriptor = Signal(32 * DESCRIPTOR_WORDS)
-        with m.If(counts.start):
-            m.d.sync += [count_descriptor.eq(self.i_descriptor.payload), counting.eq(1)]
-        m.d.comb += counts.descriptor.eq(
-            Mux(counting, count_descriptor, self.i_descriptor.payload))
-        count_ended = Signal()
-        m.d.comb += count_ended.eq(counting & ~counts.busy)
-        with m.If(count_ended):
-            m.d.sync += counting.eq(0)
-        post = conv_post(contexts[0], contexts[1], oldest)
-        m.d.sync += [
-            self.done_valid.eq(ended | count_ended),
-            self.done_post.eq(Mux(count_ended, count_descriptor[48:64], post)),
-        ]
-        layer = Mux(epilogue.overflow_context, contexts[1][16:32], contexts[0][16:32])
+        layers = [descriptor[16:32] for descriptor in sequencer.descriptors]
         with m.If(epilogue.overflow & (self.error == 0)):
-            m.d.sync += [self.error.eq(ERROR_RESIDUAL), self.error_layer.eq(layer)]
-        m.d.comb += self.idle.eq(alone & ~self.i_descriptor.valid)
-
-
-def conv_post(first, second, index):
-    """Return the post mask of the descriptor in context ``index``."""
-    return Mux(index, second[48:64], first[48:64])
+            m.d.sync += [self.error.eq(ERROR_RESIDUAL),
+                         self.error_layer.eq(Mux(epilogue.overflow_context, *layers[::-1]))]

@@ -86,7 +86,7 @@ class Accelerator(wiring.Component):
         # units
         connect(m, control.o_load, load.i)
         connect(m, control.o_store, store.i)
-        connect(m, control.o_compute, compute.i_descriptor)
+        connect(m, control.o_compute, compute.i_beat)
         for name in ("load_valid", "load_target", "load_beat", "load_data"):
             m.d.comb += getattr(compute, name).eq(getattr(load, name))
         for name in ("done_valid", "done_post", "count_additions", "count_skipped",
@@ -98,6 +98,8 @@ class Accelerator(wiring.Component):
             store.store_data.eq(compute.store_data), compute.soft_reset.eq(control.reset_units),
             control.compute_error.eq(compute.error), control.compute_idle.eq(compute.idle),
             control.compute_error_layer.eq(compute.error_layer),
+            control.compute_request.eq(compute.request), control.compute_wait.eq(compute.wait),
+            compute.grant.eq(control.compute_grant), control.compute_layer.eq(compute.layer),
             control.load_post.eq(load.post), control.store_post.eq(store.post),
             control.load_idle.eq(load.idle), control.store_idle.eq(store.idle),
         ]

@@ -59,12 +59,15 @@ class Bench:
                     ctx.set(dut.load_data, int.from_bytes(content.tobytes(), "little"))
                     await ctx.tick().until(dut.load_ready)
                 ctx.set(dut.load_valid, 0)
-            waiting = [FORMATS[f["opcode"]].pack(**f) for f in self.descriptors]
+            size = preset.beat_bytes
+            packed = b"".join(FORMATS[f["opcode"]].pack(**f) for f in self.descriptors)
+            waiting = [packed[n:n + size] for n in range(0, len(packed), size)]
             while len(posts) < len(self.descriptors):
-                ctx.set(dut.i_descriptor.valid, bool(waiting))
+                ctx.set(dut.i_beat.valid, bool(waiting))
+                ctx.set(dut.grant, ctx.get(dut.request))
                 if waiting:
-                    ctx.set(dut.i_descriptor.payload, int.from_bytes(waiting[0], "little"))
-                    if ctx.get(dut.i_descriptor.ready):
+                    ctx.set(dut.i_beat.payload, int.from_bytes(waiting[0], "little"))
+                    if ctx.get(dut.i_beat.ready):
                         waiting.pop(0)
                 await ctx.tick()
                 if ctx.get(dut.done_valid):

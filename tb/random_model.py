@@ -81,7 +81,8 @@ class _Builder:
         if layer.integer_bits:
             bound = reach * self.values_bound(layer) + layer.bias.abs()
             need = torch.ceil(torch.log2(bound.double() + 1)) - (layer.integer_bits - 1)
-            return dataclasses.replace(layer, shift=need.clamp(min=4 - layer.integer_bits).to(torch.int8))
+            need = need.clamp(min=4 - layer.integer_bits)
+            return dataclasses.replace(layer, shift=need.to(torch.int8))
         if "residual" in layer.outputs:
             current = self._current(layer).double().abs().amax((0, 1, 3, 4)) + 1
             shift = torch.floor(torch.log2(current / self.random.uniform(40, 300)))

@@ -8,15 +8,14 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.control.counters import Counters
 from hw.control.dispatcher import Dispatcher
-from hw.control.fetcher import FETCHED, Fetcher
+from hw.control.fetcher import Fetcher
 from hw.control.gate import Gate
 from hw.control.register_bank import bank_members
 from hw.control.run_control import RunControl
 from hw.control.semaphores import Semaphores
-from hw.descriptor import CONV, DESCRIPTOR_BYTES
+from hw.descriptor import DESCRIPTOR_BYTES
 from hw.dma.payloads import BURST, INDEX_BITS, REPORT, TRANSFER, read_beat
 from hw.dma.queue import Queue
-from hw.payloads import descriptor_layout
 from hw.regmap import ErrorCode
 
 __all__ = ["Control"]
@@ -25,7 +24,7 @@ _QUEUE = 4
 """Descriptors that wait for each unit."""
 
 _COMPUTING = 8
-"""Descriptors inside the compute unit, at most."""
+"""Descriptors on their way to the compute unit and inside, at most."""
 
 
 class Control(wiring.Component):
@@ -39,8 +38,14 @@ class Control(wiring.Component):
     -------
     One port for each field of hw.regmap, the counterpart of the register bank's, and:
     o_burst, i_data : the memory port for the program.
-    o_load, o_store, o_compute : Out
+    o_load, o_store : Out
         Descriptors that may start.
+    o_compute : Out
+        Beats of descriptors.
+    compute_request, compute_wait, compute_grant : In, In, Out
+        The compute unit asks for semaphores.
+    compute_layer : In
+        Layer of the last descriptor that began.
     done_valid, done_post, compute_*, count_*, stall_cause : In
         From the compute unit.
     load_post, store_post, load_idle, store_idle : In
@@ -61,7 +66,9 @@ class Control(wiring.Component):
             "o_burst": Out(stream.Signature(BURST)),
             "i_data": In(stream.Signature(read_beat(preset.axi_bits))),
             "o_load": Out(transfers), "o_store": Out(transfers),
-            "o_compute": Out(stream.Signature(8 * DESCRIPTOR_BYTES)),
+            "o_compute": Out(stream.Signature(preset.axi_bits)),
+            "compute_request": In(1), "compute_wait": In(16), "compute_grant": Out(1),
+            "compute_layer": In(16),
             "done_valid": In(1), "done_post": In(16), "compute_error": In(4),
             "compute_error_layer": In(16), "compute_idle": In(1),
             "count_additions": In(16), "count_skipped": In(8), "stall_cause": In(8),
@@ -94,24 +101,30 @@ class Control(wiring.Component):
         m.d.comb += [fetcher.start.eq(run.begin), fetcher.address.eq(self.program_address),
                      fetcher.count.eq(self.program_count),
                      dispatcher.exhausted.eq(fetcher.exhausted),
-                     run.next_index.eq(fetcher.o.payload.index)]
+                     run.last_index.eq(dispatcher.index)]
 
-        # a queue and a gate for each unit
+        # a queue for each unit, and a gate for all but compute, which asks by itself
         semaphores = unit("semaphores", Semaphores())
         gates = []
-        for number, (name, source, shape) in enumerate((
-                ("compute", dispatcher.o_compute, FETCHED), ("load", dispatcher.o_load, TRANSFER),
-                ("store", dispatcher.o_store, TRANSFER), ("end", dispatcher.o_end, 16))):
-            queue = unit(f"{name}_queue", Queue(shape, _QUEUE if name != "end" else 2))
+        for number, (name, source, shape, depth) in enumerate((
+                ("load", dispatcher.o_load, TRANSFER, _QUEUE),
+                ("store", dispatcher.o_store, TRANSFER, _QUEUE),
+                ("end", dispatcher.o_end, 16, 2)), 1):
+            queue = unit(f"{name}_queue", Queue(shape, depth))
             gate = unit(f"{name}_gate", Gate(shape))
             connect(m, source, queue.i)
             connect(m, queue.o, gate.i)
             m.d.comb += [semaphores.request[number].eq(gate.request),
                          gate.grant.eq(semaphores.grant[number])]
             gates.append(gate)
-        compute, load, store, end = gates
-        head = descriptor_layout(CONV)(compute.i.payload.data)
-        waits = (head["wait"], load.i.payload["wait"], store.i.payload["wait"], end.i.payload)
+        load, store, end = gates
+        beats = 8 * DESCRIPTOR_BYTES // self.preset.axi_bits
+        compute = unit("compute_queue", Queue(self.preset.axi_bits, _QUEUE * beats))
+        connect(m, dispatcher.o_compute, compute.i)
+        connect(m, compute.o, flipped(self.o_compute))
+        m.d.comb += [semaphores.request[0].eq(self.compute_request),
+                     self.compute_grant.eq(semaphores.grant[0])]
+        waits = (self.compute_wait, load.i.payload["wait"], store.i.payload["wait"], end.i.payload)
         posts = (Mux(self.done_valid, self.done_post, 0), self.load_post, self.store_post)
         m.d.comb += [semaphores.wait[number].eq(wait) for number, wait in enumerate(waits)]
         m.d.comb += [semaphores.post[number].eq(post) for number, post in enumerate(posts)]
@@ -121,20 +134,13 @@ class Control(wiring.Component):
 
         # the compute unit's descriptors, remembered until they end
         computing = unit("computing", Queue(INDEX_BITS, _COMPUTING))
-        m.d.comb += [
-            self.o_compute.payload.eq(compute.o.payload.data),
-            self.o_compute.valid.eq(compute.o.valid & computing.i.ready),
-            compute.o.ready.eq(self.o_compute.ready & computing.i.ready),
-            computing.i.payload.eq(compute.o.payload.index),
-            computing.i.valid.eq(compute.o.valid & self.o_compute.ready),
-            computing.o.ready.eq(self.done_valid), run.layer.eq(self.layer),
-        ]
-        with m.If(self.o_compute.valid & self.o_compute.ready):
-            m.d.sync += self.layer.eq(head.layer)
+        connect(m, dispatcher.o_index, computing.i)
+        m.d.comb += [computing.o.ready.eq(self.done_valid), run.layer.eq(self.compute_layer),
+                     self.layer.eq(self.compute_layer)]
 
         # end of the program
         quiet = Cat(self.load_idle, self.store_idle, self.compute_idle, ~computing.o.valid,
-                    *(~gate.i.valid for gate in gates[:3])).all()
+                    *(~gate.i.valid for gate in gates[:2])).all()
         m.d.comb += [end.o.ready.eq(quiet), run.ended.eq(end.o.valid & quiet)]
 
         # errors and progress
@@ -148,7 +154,7 @@ class Control(wiring.Component):
                 failed_compute.layer.eq(self.compute_error_layer)]
         with m.If(semaphores.overflow):
             m.d.sync += [overflow.code.eq(ErrorCode.SEMAPHORE_OVERFLOW),
-                         overflow.index.eq(fetcher.o.payload.index), overflow.layer.eq(self.layer)]
+                         overflow.index.eq(dispatcher.index), overflow.layer.eq(self.layer)]
         reports = (*self.report, fetcher.error, dispatcher.error)
         merged = Signal(REPORT)
         m.d.comb += merged.eq(Mux(overflow.code != 0, overflow.as_value(),

@@ -6,9 +6,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.control.fetcher import FETCHED
+from hw.control.fetcher import fetched
 from hw.descriptor import CONV, KTV, LOAD, STORE, Opcode, Target
-from hw.dma.payloads import BEAT_BITS, REPORT, TRANSFER
+from hw.dma.payloads import BEAT_BITS, INDEX_BITS, REPORT, TRANSFER
 from hw.payloads import descriptor_layout
 from hw.regmap import ErrorCode
 
@@ -23,29 +23,39 @@ _COUNTS = {
 """Counts that must be at least 1."""
 
 
-class Dispatcher(wiring.Component):
-    """Decodes the program in order.
+_HEAD_WORDS = 1 + max(*(field.word for field in LOAD.fields.values()),
+                      *(form.fields[name].word for form, names in _COUNTS.values()
+                        for name in names))
+"""Words of a descriptor that are looked at here."""
 
-    Two cycles a descriptor. A malformed one is reported and nothing is dispatched after it;
-    the same holds when the program is exhausted before its END. After END nothing is dispatched.
+
+class Dispatcher(wiring.Component):
+    """Decodes the program in order, and hands each descriptor to its unit.
+
+    Beats for the compute unit are passed on as they come, but for the last one, which waits for
+    the checks. A descriptor takes a cycle for each of its beats and three more. A malformed
+    one is reported and nothing is dispatched after it; the same holds when the program is
+    exhausted before its END. After END nothing is dispatched.
 
     Parameters: ``axi_bits``, the alignment of addresses.
 
-    Members: ``i`` descriptors; ``exhausted`` there are no more; ``o_load``, ``o_store``,
-    ``o_compute``; ``o_end`` the wait mask of END; ``error`` a report, held.
+    Members: ``i`` beats of descriptors; ``exhausted`` there are no more; ``o_load``, ``o_store``;
+    ``o_compute`` beats; ``o_index`` the number of each descriptor given to compute, before its
+    last beat; ``o_end`` the wait mask of END; ``index`` of the descriptor at hand; ``error`` a
+    report, held.
     """
 
     def __init__(self, axi_bits):
         self.axi_bits = axi_bits
         super().__init__({
-            "i": In(stream.Signature(FETCHED)), "exhausted": In(1),
+            "i": In(stream.Signature(fetched(axi_bits))), "exhausted": In(1),
             "o_load": Out(stream.Signature(TRANSFER)), "o_store": Out(stream.Signature(TRANSFER)),
-            "o_compute": Out(stream.Signature(FETCHED)), "o_end": Out(stream.Signature(16)),
-            "error": Out(REPORT)})
+            "o_compute": Out(stream.Signature(axi_bits)),
+            "o_index": Out(stream.Signature(INDEX_BITS)), "o_end": Out(stream.Signature(16)),
+            "index": Out(INDEX_BITS), "error": Out(REPORT)})
 
-    def _fault(self, m):
-        """Return the error code of the descriptor at the input."""
-        words = self.i.payload.data
+    def _fault(self, m, words):
+        """Return the error code of a descriptor."""
         shift = exact_log2(self.axi_bits // 8)
         head = descriptor_layout(LOAD)(words)
         opcode = words[:8]
@@ -73,44 +83,78 @@ class Dispatcher(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        words, index = self.i.payload.data, self.i.payload.index
+        bits = self.axi_bits
+        beats = -(-32 * _HEAD_WORDS // bits)
+        kept = Signal(bits * beats, reset_less=True)
+        words = Cat(kept, C(0, 1024 - len(kept)))
+        place = Signal(beats, init=1)  # one-hot: the beat of the head that comes next
+        last = Signal(bits, reset_less=True)
+        i = self.i.payload
         head = descriptor_layout(LOAD)(words)
-        opcode = words[:8]
+        for_compute = Signal()
+        computes = (Opcode.CONV, Opcode.KTV)
 
         for output in (self.o_load, self.o_store):
-            m.d.comb += output.payload.index.eq(index)
+            m.d.comb += output.payload.index.eq(self.index)
             for name in TRANSFER.members:
                 if name != "index":
                     m.d.comb += output.payload[name].eq(head[name])
-        m.d.comb += [self.o_compute.payload.eq(self.i.payload),
-                     self.o_end.payload.eq(head["wait"])]
+        m.d.comb += [self.o_index.payload.eq(self.index), self.o_end.payload.eq(head["wait"])]
 
         fault = Signal(8)
-        m.d.sync += fault.eq(self._fault(m))
+        route = Signal(4)  # one-hot: load, store, compute, end
+        m.d.sync += [
+            fault.eq(self._fault(m, words)),
+            route.eq(Cat(words[:8] == Opcode.LOAD, words[:8] == Opcode.STORE, for_compute,
+                         words[:8] == Opcode.END))]
+        first_for_compute = Cat(i.data[:8] == opcode for opcode in computes).any()
+        outputs = (self.o_load, self.o_store, self.o_index, self.o_end)
+        ready = Signal()
+        m.d.comb += ready.eq(Cat(
+            chosen & output.ready for chosen, output in zip(route, outputs, strict=True)).any())
+        seen = Signal()  # a beat of the descriptor has been taken
         with m.FSM():
-            with m.State("CHECK"):
-                with m.If(self.i.valid):
-                    m.next = "ROUTE"
+            with m.State("BEATS"):
+                passes = Mux(seen, for_compute, first_for_compute) & ~i.last
+                m.d.comb += [
+                    self.o_compute.payload.eq(i.data),
+                    self.o_compute.valid.eq(self.i.valid & passes),
+                    self.i.ready.eq(~passes | self.o_compute.ready),
+                ]
+                with m.If(self.i.valid & self.i.ready):
+                    m.d.sync += [last.eq(i.data), self.index.eq(i.index), seen.eq(~i.last),
+                                 place.eq(Mux(i.last, 1, place << 1))]
+                    with m.If(~seen):
+                        m.d.sync += for_compute.eq(first_for_compute)
+                    for number in range(beats):
+                        with m.If(place[number]):
+                            m.d.sync += kept.word_select(number, bits).eq(i.data)
+                    with m.If(i.last):
+                        m.next = "CHECK"
                 with m.Elif(self.exhausted):
-                    m.d.sync += [self.error.code.eq(ErrorCode.NO_END), self.error.index.eq(index)]
+                    m.d.sync += [self.error.code.eq(ErrorCode.NO_END),
+                                 self.error.index.eq(i.index)]
                     m.next = "STOP"
+            with m.State("CHECK"):
+                m.next = "ROUTE"
             with m.State("ROUTE"):
                 with m.If(fault != 0):
-                    m.d.sync += [self.error.code.eq(fault), self.error.index.eq(index),
+                    m.d.sync += [self.error.code.eq(fault), self.error.index.eq(self.index),
                                  self.error.layer.eq(head["layer"])]
                     m.next = "STOP"
                 with m.Else():
-                    with m.Switch(opcode):
-                        for codes, output in (((Opcode.LOAD,), self.o_load),
-                                              ((Opcode.STORE,), self.o_store),
-                                              ((Opcode.CONV, Opcode.KTV), self.o_compute),
-                                              ((Opcode.END,), self.o_end)):
-                            with m.Case(*codes):
-                                m.d.comb += [output.valid.eq(1), self.i.ready.eq(output.ready)]
-                    with m.If(self.i.ready):
-                        m.next = "CHECK"
-                        with m.If(opcode == Opcode.END):
+                    for chosen, output in zip(route, outputs, strict=True):
+                        m.d.comb += output.valid.eq(chosen)
+                    with m.If(ready):
+                        m.next = "BEATS"
+                        with m.If(route[2]):
+                            m.next = "LAST-BEAT"
+                        with m.If(route[3]):
                             m.next = "STOP"
+            with m.State("LAST-BEAT"):
+                m.d.comb += [self.o_compute.payload.eq(last), self.o_compute.valid.eq(1)]
+                with m.If(self.o_compute.ready):
+                    m.next = "BEATS"
             with m.State("STOP"):
                 pass
         return m

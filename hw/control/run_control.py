@@ -23,7 +23,7 @@ class RunControl(wiring.Component):
     Parameters: ``reports``, how many sources of errors there are.
 
     Members: ``report``; ``progress`` something moved; ``drained`` no memory transaction under way;
-    ``next_index``, ``layer`` reported by the watchdog; the registers' fields; ``reset_units``,
+    ``last_index``, ``layer`` reported by the watchdog; the registers' fields; ``reset_units``,
     ``begin``, ``stop``; ``irq``.
     """
 
@@ -31,7 +31,7 @@ class RunControl(wiring.Component):
         self.reports = reports
         super().__init__({
             "report": In(REPORT).array(reports), "progress": In(1), "drained": In(1),
-            "ended": In(1), "next_index": In(INDEX_BITS), "layer": In(LAYER_BITS),
+            "ended": In(1), "last_index": In(INDEX_BITS), "layer": In(LAYER_BITS),
             "control_start": In(1), "control_soft_reset": In(1), "control_irq_clear": In(1),
             "watchdog_cycles": In(32), "irq_enable_done": In(1), "irq_enable_error": In(1),
             "status_busy": Out(1), "status_done": Out(1), "status_error": Out(1),
@@ -73,7 +73,7 @@ class RunControl(wiring.Component):
                          self.error_code.eq(0), self.error_index.eq(0), self.error_layer.eq(0)]
 
         watchdog = Signal(REPORT)
-        m.d.comb += [watchdog.code.eq(ErrorCode.WATCHDOG), watchdog.index.eq(self.next_index),
+        m.d.comb += [watchdog.code.eq(ErrorCode.WATCHDOG), watchdog.index.eq(self.last_index),
                      watchdog.layer.eq(self.layer)]
         m.d.sync += self.begin.eq(0)
         with m.FSM():

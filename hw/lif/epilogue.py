@@ -287,10 +287,11 @@ class Epilogue(wiring.Component):
         """Add a memory that is written in beats."""
         bits = self._preset.axi_bits
         parts = row_bits // bits
-        memory = (block_memory(m, name, row_bits, rows) if name == "residuals" else
-                  Memory(shape=unsigned(row_bits), depth=rows, init=[]))
-        if name != "residuals":
-            m.submodules[name] = memory
+        if name == "residuals":
+            memory = block_memory(m, name, row_bits, rows)
+        else:
+            m.submodules[name] = memory = Memory(shape=unsigned(row_bits), depth=rows, init=[],
+                                                 attrs={"ram_style": "distributed"})
         write = memory.write_port(granularity=bits)
         part_bits = exact_log2(parts)
         m.d.comb += [

@@ -32,8 +32,8 @@ def run_reference(program: list[bytes], memory: np.ndarray, preset: Preset) -> N
         if descriptor[0] not in (Opcode.LOAD, Opcode.STORE):
             continue
         fields = LOAD.unpack(descriptor)
-        pairs = zip(_beats(fields, size, "address", ""), _beats(fields, fields["beat_step"], "buffer", "buffer_"),
-                    strict=True)
+        pairs = zip(_beats(fields, size, "address", ""),
+                    _beats(fields, fields["beat_step"], "buffer", "buffer_"), strict=True)
         for address, beat in pairs:
             if descriptor[0] == Opcode.LOAD:
                 buffer[beat] = memory[address:address + size]

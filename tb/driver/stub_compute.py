@@ -33,10 +33,11 @@ class StubCompute(wiring.Component):
             "load_valid": In(1), "load_target": In(2), "load_beat": In(24),
             "load_data": In(preset.axi_bits), "load_ready": Out(1),
             "store_beat": In(24), "store_enable": In(1), "store_data": Out(preset.axi_bits),
-            "i_descriptor": In(stream.Signature(1024)), "done_valid": Out(1),
+            "i_beat": In(stream.Signature(preset.axi_bits)), "request": Out(1), "wait": Out(16),
+            "grant": In(1), "layer": Out(16), "done_valid": Out(1),
             "done_post": Out(16), "error": Out(4), "error_layer": Out(16),
             "count_additions": Out(16), "count_skipped": Out(8), "stall_cause": Out(8),
-            "soft_reset": In(1), "idle": Out(1, init=1)})
+            "soft_reset": In(1), "idle": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -53,23 +54,32 @@ class StubCompute(wiring.Component):
         ]
         m.d.sync += self.store_data.eq(read.data)
 
-        head = Signal(descriptor_layout(CONV))
-        left = Signal(16)
-        m.d.comb += [self.i_descriptor.ready.eq(self.idle), self.done_post.eq(head.post),
-                     self.count_additions.eq(~self.idle & (head.layer != HANG_LAYER))]
+        # beats are shifted in from the top; then the semaphores; then the cycles
+        bits = self.preset.axi_bits
+        words = Signal(1024)
+        head = descriptor_layout(CONV)(words)
+        left, beats = Signal(16), Signal(range(1024 // bits + 1))
+        counting = Signal()
+        hangs = head.layer == HANG_LAYER
+        m.d.comb += [
+            self.i_beat.ready.eq(beats != 1024 // bits), self.wait.eq(head.wait),
+            self.request.eq((beats == 1024 // bits) & ~counting), self.done_post.eq(head.post),
+            self.count_additions.eq(counting & ~hangs), self.idle.eq(beats == 0),
+        ]
         m.d.sync += self.done_valid.eq(0)
-        with m.If(self.idle & self.i_descriptor.valid):
-            m.d.sync += [Value.cast(head).eq(self.i_descriptor.payload), self.idle.eq(0),
-                         left.eq(descriptor_layout(CONV)(self.i_descriptor.payload).columns)]
-        with m.Elif(~self.idle & (head.layer != HANG_LAYER)):
+        with m.If(self.i_beat.valid & self.i_beat.ready):
+            m.d.sync += [words.eq(Cat(words[bits:], self.i_beat.payload)), beats.eq(beats + 1)]
+        with m.If(self.grant):
+            m.d.sync += [counting.eq(1), left.eq(head.columns), self.layer.eq(head.layer)]
+        with m.Elif(counting & ~hangs):
             m.d.sync += left.eq(left - 1)
             with m.If(left == 1):
-                m.d.sync += [self.done_valid.eq(1), self.idle.eq(1)]
+                m.d.sync += [counting.eq(0), beats.eq(0), self.done_valid.eq(1)]
                 with m.If(head.layer == FAIL_LAYER):
                     m.d.sync += [self.done_valid.eq(0), self.error.eq(1),
                                  self.error_layer.eq(head.layer)]
         with m.If(self.soft_reset):
-            m.d.sync += [self.idle.eq(1), self.error.eq(0), self.done_valid.eq(0)]
+            m.d.sync += [counting.eq(0), beats.eq(0), self.error.eq(0), self.done_valid.eq(0)]
         return m
 
 

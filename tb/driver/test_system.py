@@ -162,7 +162,7 @@ OUTSIDE = [
     (ErrorCode.WRITE_REGION, 0, 8, [store(address=RESULT[0] - 8), end()]),
     (ErrorCode.NO_END, 2, 0, [load(), load()]),
     (ErrorCode.SEMAPHORE_OVERFLOW, None, None, [load(length=1, post=16)] * 300 + [end()]),
-    (ErrorCode.WATCHDOG, 2, 0, [load(), end(wait=2)]),
+    (ErrorCode.WATCHDOG, 1, 0, [load(), end(wait=2)]),
     (ErrorCode.WATCHDOG, None, HANG_LAYER, [conv(layer=HANG_LAYER, post=1), end(wait=1)]),
     (ErrorCode.RESIDUAL_OVERFLOW, 1, FAIL_LAYER, [load(), conv(layer=FAIL_LAYER, post=1),
                                                   end(wait=1)]),
