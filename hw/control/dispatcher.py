@@ -107,31 +107,32 @@ class Dispatcher(wiring.Component):
             fault.eq(self._fault(m, words)),
             route.eq(Cat(words[:8] == Opcode.LOAD, words[:8] == Opcode.STORE, for_compute,
                          words[:8] == Opcode.END))]
-        first_for_compute = Cat(i.data[:8] == opcode for opcode in computes).any()
+        begun = Signal()  # the first beat has been taken
         outputs = (self.o_load, self.o_store, self.o_index, self.o_end)
         ready = Signal()
         m.d.comb += ready.eq(Cat(
             chosen & output.ready for chosen, output in zip(route, outputs, strict=True)).any())
-        seen = Signal()  # a beat of the descriptor has been taken
+        held = Signal()  # a beat that is to be passed on to compute
+        m.d.comb += self.o_compute.payload.eq(last)
         with m.FSM():
             with m.State("BEATS"):
-                passes = Mux(seen, for_compute, first_for_compute) & ~i.last
-                m.d.comb += [
-                    self.o_compute.payload.eq(i.data),
-                    self.o_compute.valid.eq(self.i.valid & passes),
-                    self.i.ready.eq(~passes | self.o_compute.ready),
-                ]
+                m.d.comb += [self.o_compute.valid.eq(held & for_compute),
+                             self.i.ready.eq(~self.o_compute.valid | self.o_compute.ready)]
+                with m.If(self.i.ready):
+                    m.d.sync += held.eq(self.i.valid & ~i.last)
                 with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += [last.eq(i.data), self.index.eq(i.index), seen.eq(~i.last),
+                    m.d.sync += [last.eq(i.data), self.index.eq(i.index),
                                  place.eq(Mux(i.last, 1, place << 1))]
-                    with m.If(~seen):
-                        m.d.sync += for_compute.eq(first_for_compute)
+                    with m.If(place[0] & ~begun):
+                        m.d.sync += for_compute.eq(
+                            Cat(i.data[:8] == opcode for opcode in computes).any())
+                    m.d.sync += begun.eq(~i.last)
                     for number in range(beats):
                         with m.If(place[number]):
                             m.d.sync += kept.word_select(number, bits).eq(i.data)
                     with m.If(i.last):
                         m.next = "CHECK"
-                with m.Elif(self.exhausted):
+                with m.If(self.exhausted & ~self.i.valid):
                     m.d.sync += [self.error.code.eq(ErrorCode.NO_END),
                                  self.error.index.eq(i.index)]
                     m.next = "STOP"
@@ -152,7 +153,7 @@ class Dispatcher(wiring.Component):
                         with m.If(route[3]):
                             m.next = "STOP"
             with m.State("LAST-BEAT"):
-                m.d.comb += [self.o_compute.payload.eq(last), self.o_compute.valid.eq(1)]
+                m.d.comb += self.o_compute.valid.eq(1)
                 with m.If(self.o_compute.ready):
                     m.next = "BEATS"
             with m.State("STOP"):

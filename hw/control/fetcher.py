@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from hw.descriptor import DESCRIPTOR_BYTES
 from hw.dma.payloads import BURST, INDEX_BITS, REPORT, read_beat
 from hw.dma.queue import Queue
+from hw.dma.skid import Skid
 from hw.regmap import ErrorCode
 
 __all__ = ["Fetcher", "fetched"]
@@ -47,7 +48,9 @@ class Fetcher(wiring.Component):
         m = Module()
         beats = 8 * DESCRIPTOR_BYTES // self.axi_bits
         m.submodules.queue = queue = Queue(read_beat(self.axi_bits), _AHEAD * beats)
+        m.submodules.skid = skid = Skid(read_beat(self.axi_bits))
         wiring.connect(m, wiring.flipped(self.i_data), queue.i)
+        wiring.connect(m, queue.o, skid.i)
 
         # requests
         left = Signal(INDEX_BITS)
@@ -73,8 +76,8 @@ class Fetcher(wiring.Component):
         index = Signal(INDEX_BITS)
         move = Signal()
         m.d.comb += [
-            self.o.valid.eq(queue.o.valid), queue.o.ready.eq(self.o.ready),
-            self.o.payload.data.eq(queue.o.payload.data), self.o.payload.index.eq(index),
+            self.o.valid.eq(skid.o.valid), skid.o.ready.eq(self.o.ready),
+            self.o.payload.data.eq(skid.o.payload.data), self.o.payload.index.eq(index),
             self.o.payload.last.eq(beat == beats - 1), move.eq(self.o.valid & self.o.ready),
             ended.eq(move & self.o.payload.last),
         ]
@@ -85,6 +88,6 @@ class Fetcher(wiring.Component):
         m.d.sync += [self.error.index.eq(index), self.error.code.eq(0)]
         with m.If(self.start & (self.address[:7] != 0)):
             m.d.sync += self.error.code.eq(ErrorCode.MISALIGNED)
-        with m.Elif(move & queue.o.payload.error):
+        with m.Elif(move & skid.o.payload.error):
             m.d.sync += self.error.code.eq(ErrorCode.READ_RESPONSE)
         return m

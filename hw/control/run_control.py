@@ -41,10 +41,11 @@ class RunControl(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        first = Signal(REPORT)
+        first, failed = Signal(REPORT), Signal()
+        m.d.sync += failed.eq(Cat(report.code != 0 for report in self.report).any())
         for report in reversed(self.report):
             with m.If(report.code != 0):
-                m.d.comb += first.eq(report)
+                m.d.sync += first.eq(report)
 
         # the watchdog counts down from the last progress
         patience = Signal(32)
@@ -96,7 +97,7 @@ class RunControl(wiring.Component):
                 with m.If(self.control_soft_reset):
                     m.d.sync += [resetting.eq(1), self.stop.eq(1)]
                     m.next = "HALT"
-                with m.Elif(first.code != 0):
+                with m.Elif(failed):
                     halt(first)
                     m.next = "HALT"
                 with m.Elif(expired):

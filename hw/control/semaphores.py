@@ -38,14 +38,14 @@ class Semaphores(wiring.Component):
         above = Cat(number.any() for number in value)
         satisfied = Cat(self.request[waiter] & ~(self.wait[waiter] & ~above).any()
                         for waiter in range(self.waiters))
-        m.d.sync += self.grant.eq(0)
+        chosen = Signal(self.waiters)
+        lowered = Signal(self.count)  # by the grant of this cycle
         with m.If(~self.stop & (self.grant == 0)):
-            m.d.sync += self.grant.eq(satisfied & (-satisfied)[:self.waiters])
-
-        lowered = Signal(self.count)
+            m.d.comb += chosen.eq(satisfied & (-satisfied)[:self.waiters])
+        m.d.sync += [self.grant.eq(chosen), lowered.eq(0)]
         for waiter in range(self.waiters):
-            with m.If(self.grant[waiter]):
-                m.d.comb += lowered.eq(self.wait[waiter])
+            with m.If(chosen[waiter]):
+                m.d.sync += lowered.eq(self.wait[waiter])
         post = [Signal(self.count, name=f"post_{index}") for index in range(self.posters)]
         m.d.sync += [post[poster].eq(self.post[poster]) for poster in range(self.posters)]
         for index, number in enumerate(value):

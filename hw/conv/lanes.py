@@ -4,7 +4,7 @@
 import itertools
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -69,16 +69,21 @@ class Lanes(wiring.Component):
         width = preset.acc_width
         tokens = [Signal(TokenLayout(preset), name=f"token_s{stage}", reset_less=True)
                   for stage in range(4)]
-        valid = Signal(4)
+        # without a token, and after a reset, nothing may happen to the accumulators
+        layout = data.StructLayout({name: 1 for name in ("add", "clear", "double", "end")})
+        strobes = [Signal(layout, name=f"strobes_s{stage}") for stage in range(4)]
         with m.If(self.enable):
             reads = self.i_valid & self.i.add
-            m.d.sync += [valid.eq(Cat(self.i_valid, valid[:-1])), tokens[0].eq(self.i),
+            m.d.sync += [tokens[0].eq(self.i),
+                         *(strobes[0][name].eq(self.i_valid & self.i[name])
+                           for name in layout.members),
                          self.wants.eq(Cat(reads & ~self.i.row[-1], reads & self.i.row[-1]))]
-            m.d.sync += [b.eq(a) for a, b in itertools.pairwise(tokens)]
+            for pipeline in (tokens, strobes):
+                m.d.sync += [b.eq(a) for a, b in itertools.pairwise(pipeline)]
         m.d.comb += self.row.eq(tokens[0].row)
 
         # s2: weights are at hand; s3: operands; s4: accumulators are complete
-        token, final = tokens[2], tokens[3]
+        token, final = tokens[2], strobes[3]
         total = Signal(preset.lanes * width)
         for lane in range(preset.lanes):
             weight = self.weights[8 * lane:8 * lane + 8]
@@ -86,25 +91,24 @@ class Lanes(wiring.Component):
             carry = Signal(name=f"carry_{lane}", reset_less=True)
             accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
             m.d.comb += total[width * lane:width * (lane + 1)].eq(accumulator)
-            used = token.add & token.mask[lane]
+            used = strobes[2].add & token.mask[lane]
             extended = Cat(weight, weight[7] & ~token.unsigned)
             base = Signal(signed(width), name=f"base_{lane}")
             m.d.comb += base.eq(Mux(final.clear, 0, Mux(final.double, accumulator << 1,
                                                         accumulator)))
             with m.If(self.enable):
                 m.d.sync += operand.eq(Mux(used, extended ^ token.minus.replicate(9), 0))
-                m.d.sync += carry.eq(used & token.minus)
-                with m.If(valid[3]):
-                    m.d.sync += accumulator.eq(operand.as_signed() + base + carry)
+                m.d.sync += [carry.eq(used & token.minus),
+                             accumulator.eq(operand.as_signed() + base + carry)]
 
         complete = Signal()
         context = Signal(reset_less=True)
         m.d.comb += [
             self.enable.eq(~self.hold & ~(complete & self.result_valid)),
-            self.adding.eq(self.enable & valid[3] & final.add),
+            self.adding.eq(self.enable & final.add),
         ]
         with m.If(self.enable):
-            m.d.sync += [complete.eq(valid[3] & final.end), context.eq(final.context)]
+            m.d.sync += [complete.eq(final.end), context.eq(tokens[3].context)]
         with m.If(complete & ~self.result_valid):
             m.d.sync += self.result_valid.eq(1)
             with m.If(~self.enable):

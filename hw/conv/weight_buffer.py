@@ -56,23 +56,28 @@ class WeightBuffer(wiring.Component):
         preset = self._preset
         groups = preset.groups
 
-        # one write waits here
-        waiting = Signal(2)  # one-hot: its bank
+        # one write waits here; whether it is done in a cycle is known at the beginning of that
+        waiting, bank = Signal(), Signal(reset_less=True)
         row = Signal(len(self.write_row) - 1, reset_less=True)
         part = Signal.like(self.write_part, reset_less=True)
         word = Signal.like(self.write_data, reset_less=True)
-        resting, writing = Signal(), Signal(2)
+        writing = Signal(2)  # one-hot: its bank
+        held, next_waiting, next_bank = Signal(), Signal(), Signal()
         m.d.comb += [
-            writing.eq(Mux(resting, 0, waiting)),
-            self.write_ready.eq(~resting | (waiting == 0)),
+            self.write_ready.eq(~waiting | writing.any()),
+            next_waiting.eq(Mux(self.write_ready, self.write_valid, waiting)),
+            next_bank.eq(Mux(self.write_ready, self.write_row[-1], bank)),
         ]
         with m.If(self.write_ready):
-            m.d.sync += [
-                waiting.eq(Mux(self.write_valid, Cat(~self.write_row[-1], self.write_row[-1]), 0)),
-                row.eq(self.write_row), part.eq(self.write_part), word.eq(self.write_data)]
+            m.d.sync += [row.eq(self.write_row), part.eq(self.write_part),
+                         word.eq(self.write_data)]
         for group in range(0, groups, 2):
             m.d.comb += self.hold[group].eq((writing & self.wants[group]).any())
-        m.d.sync += resting.eq(Cat(self.hold[group] for group in range(0, groups, 2)).any())
+        m.d.comb += held.eq(Cat(self.hold[group] for group in range(0, groups, 2)).any())
+        m.d.sync += [
+            waiting.eq(next_waiting), bank.eq(next_bank),
+            writing.eq(Mux(next_waiting & ~held, Cat(~next_bank, next_bank), 0)),
+        ]
 
         bank_s1 = Signal(groups)
         for copy in range((groups + 1) // 2):
