@@ -45,7 +45,6 @@ class Compute(wiring.Component):
         Adder slots used, zero words skipped, in this cycle.
     stall_cause : Out
         Bit n: cause n of STALL_CAUSES holds at least one group.
-    soft_reset : In
     idle : Out
     """
 
@@ -72,15 +71,10 @@ class Compute(wiring.Component):
             "count_additions": Out(16),
             "count_skipped": Out(8),
             "stall_cause": Out(8),
-            "soft_reset": In(1),
             "idle": Out(1),
         })
 
     def elaborate(self, platform):
-        inner = self._elaborate()
-        return ResetInserter(self.soft_reset)(inner)
-
-    def _elaborate(self):
         m = Module()
         preset = self._preset
         m.submodules.engine = engine = ConvEngine(preset)

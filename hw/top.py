@@ -2,7 +2,6 @@
 """The accelerator: control, DMA and compute unit."""
 
 from amaranth import *
-from amaranth.hdl import ResetInserter
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect
 
@@ -48,12 +47,16 @@ class Accelerator(wiring.Component):
         m.submodules.control = control = Control(preset)
         load, store = Load(preset), Store(preset)
         read_port, write_port = ReadPort(preset.axi_bits), WritePort(preset.axi_bits)
-        reset = ResetInserter(control.reset_units)
-        m.submodules.load = reset(load)
-        m.submodules.store = reset(store)
-        m.submodules.read_port = reset(read_port)
-        m.submodules.write_port = reset(write_port)
-        m.submodules.compute = compute
+        # the same clock, but only the one registered reset: nothing else resets the units
+        m.domains.units = ClockDomain(local=True)
+        m.d.comb += [ClockSignal("units").eq(ClockSignal()),
+                     ResetSignal("units").eq(control.reset_units)]
+        units = DomainRenamer("units")
+        m.submodules.load = units(load)
+        m.submodules.store = units(store)
+        m.submodules.read_port = units(read_port)
+        m.submodules.write_port = units(write_port)
+        m.submodules.compute = units(compute)
 
         # outside
         for prefix, bus in (("m_axi", read_port.axi), ("m_axi", write_port.axi),
@@ -95,7 +98,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             load.load_ready.eq(compute.load_ready),
             compute.store_beat.eq(store.store_beat), compute.store_enable.eq(store.store_enable),
-            store.store_data.eq(compute.store_data), compute.soft_reset.eq(control.reset_units),
+            store.store_data.eq(compute.store_data),
             control.compute_error.eq(compute.error), control.compute_idle.eq(compute.idle),
             control.compute_error_layer.eq(compute.error_layer),
             control.compute_request.eq(compute.request), control.compute_wait.eq(compute.wait),

@@ -2,7 +2,6 @@
 """The control unit: program, order of the units, run, counters."""
 
 from amaranth import *
-from amaranth.hdl import ResetInserter
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -55,7 +54,8 @@ class Control(wiring.Component):
     read_beat, write_beat, drained : In
         Beats of this cycle; no memory transaction under way.
     reset_units, stop : Out
-        Reset of everything but registers and control; no new memory transactions.
+        Reset of everything but registers and control, a register; no new memory transactions. What
+        it resets is in the clock domain "units", here too.
     irq : Out
     """
 
@@ -89,7 +89,7 @@ class Control(wiring.Component):
         m.d.comb += [counters.clear.eq(run.begin), counters.busy.eq(run.status_busy)]
 
         def unit(name, component):
-            m.submodules[name] = ResetInserter(run.reset_units)(component)
+            m.submodules[name] = DomainRenamer("units")(component)
             return component
 
         # program

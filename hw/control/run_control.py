@@ -14,7 +14,8 @@ __all__ = ["RunControl"]
 class RunControl(wiring.Component):
     """Runs a program once for each start.
 
-    A start resets the units for a cycle and then strobes ``begin``. The run ends with ``ended``.
+    A start resets the units for a cycle, as the global reset does, and then strobes ``begin``. The
+    run ends with ``ended``.
     The first report with a code, lowest number first, stops it: ``stop`` rises, the error is
     shown, and when the memory port is idle (or the watchdog gives up on that) the interrupt
     rises; busy falls when the port is idle. A soft reset does the same without an error, and
@@ -37,7 +38,7 @@ class RunControl(wiring.Component):
             "status_busy": Out(1), "status_done": Out(1), "status_error": Out(1),
             "status_irq": Out(1), "error_code": Out(8), "error_index": Out(INDEX_BITS),
             "error_layer": Out(LAYER_BITS),
-            "reset_units": Out(1), "begin": Out(1), "stop": Out(1), "irq": Out(1)})
+            "reset_units": Out(1, init=1), "begin": Out(1), "stop": Out(1), "irq": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -76,7 +77,7 @@ class RunControl(wiring.Component):
         watchdog = Signal(REPORT)
         m.d.comb += [watchdog.code.eq(ErrorCode.WATCHDOG), watchdog.index.eq(self.last_index),
                      watchdog.layer.eq(self.layer)]
-        m.d.sync += self.begin.eq(0)
+        m.d.sync += [self.begin.eq(0), self.reset_units.eq(0)]
         with m.FSM():
             with m.State("IDLE"):
                 with m.If(self.control_soft_reset):
@@ -87,8 +88,9 @@ class RunControl(wiring.Component):
                     m.d.sync += self.status_busy.eq(1)
                     m.next = "RESET"
             with m.State("RESET"):
-                m.d.comb += self.reset_units.eq(1)
-                m.d.sync += self.stop.eq(0)
+                m.d.sync += [self.reset_units.eq(1), self.stop.eq(0)]
+                m.next = "SETTLE"
+            with m.State("SETTLE"):
                 m.next = "IDLE"
                 with m.If(self.status_busy):
                     m.d.sync += self.begin.eq(1)

@@ -70,7 +70,7 @@ class Lanes(wiring.Component):
         tokens = [Signal(TokenLayout(preset), name=f"token_s{stage}", reset_less=True)
                   for stage in range(4)]
         # without a token, and after a reset, nothing may happen to the accumulators
-        layout = data.StructLayout({name: 1 for name in ("add", "clear", "double", "end")})
+        layout = data.StructLayout(dict.fromkeys(("add", "clear", "double", "end"), 1))
         strobes = [Signal(layout, name=f"strobes_s{stage}") for stage in range(4)]
         with m.If(self.enable):
             reads = self.i_valid & self.i.add

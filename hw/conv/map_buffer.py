@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """On-chip spike maps with one wide, unaligned read port."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -18,8 +20,8 @@ class MapBuffer(wiring.Component):
     Word ``a`` lies in bank ``a % map_banks``, row ``a // map_banks``. A read returns words
     ``address .. address + map_banks - 1`` (modulo the buffer), lowest first.
 
-    **Latency** 3 cycles from ``read_enable`` to ``read_data``; **throughput** one read and one
-    beat written a cycle. A row must not be read in the cycle in which it is written.
+    **Latency** 4 cycles from ``read_enable`` to ``read_data``, 2 from a write; **throughput** one
+    read and one beat written a cycle. A row must not be read in the cycle in which it is written.
 
     Members
     -------
@@ -50,31 +52,41 @@ class MapBuffer(wiring.Component):
         banks, beat_words = preset.map_banks, preset.beat_words
         bank_bits = exact_log2(banks)
         beats_per_row = banks // beat_words
-        part = self.write_beat[:exact_log2(beats_per_row)]
+        part_bits = exact_log2(beats_per_row)
         row = self.read_address[bank_bits:]
-        offset = Signal(bank_bits)
-        offset_s1 = Signal(bank_bits)
         raw = [Signal(WORD_BITS, name=f"raw_{bank}", reset_less=True) for bank in range(banks)]
+        offset = Signal(bank_bits)
+        offsets = [Signal(bank_bits, name=f"offset_s{n}", reset_less=True) for n in range(3)]
+        enable = Signal()
         m.d.comb += offset.eq(self.read_address[:bank_bits])
-        offset_s0 = Signal(bank_bits)
-        m.d.sync += [offset_s0.eq(offset), offset_s1.eq(offset_s0)]
+        m.d.sync += [offsets[0].eq(offset), enable.eq(self.read_enable)]
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(offsets)]
+
+        # each part of a row has its own copy of what is to be written, or the wires would be long
+        writes = []
+        for part in range(beats_per_row):
+            here = self.write_enable & (self.write_beat[:part_bits] == part)
+            strobe = Signal(name=f"write_{part}")
+            address = Signal(range(preset.map_rows), name=f"write_row_{part}", reset_less=True)
+            word = Signal(preset.axi_bits, name=f"write_word_{part}", reset_less=True)
+            m.d.sync += strobe.eq(here)
+            with m.If(here):
+                m.d.sync += [address.eq(self.write_beat[part_bits:]), word.eq(self.write_data)]
+            writes.append((strobe, address, word))
         for bank in range(banks):
             memory = block_memory(m, f"bank_{bank}", WORD_BITS, preset.map_rows)
             write = memory.write_port()
-            word = bank % beat_words
-            m.d.comb += [
-                write.addr.eq(self.write_beat[exact_log2(beats_per_row):]),
-                write.data.eq(self.write_data.word_select(word, WORD_BITS)),
-                write.en.eq(self.write_enable & (part == bank // beat_words)),
-            ]
-            found = block_read(m, memory, f"read_{bank}", row + (offset > bank),
-                               self.read_enable)
-            m.d.sync += raw[bank].eq(found)
+            strobe, address, word = writes[bank // beat_words]
+            m.d.comb += [write.addr.eq(address), write.en.eq(strobe),
+                         write.data.eq(word.word_select(bank % beat_words, WORD_BITS))]
+            place = Signal(range(preset.map_rows), name=f"row_{bank}", reset_less=True)
+            m.d.sync += [place.eq(row + (offset > bank)),
+                         raw[bank].eq(block_read(m, memory, f"read_{bank}", place, enable))]
         nonzero = [word.any() for word in raw]
         words, flags = raw, nonzero
         for bit in range(bank_bits):
             words, flags = (
-                [Mux(offset_s1[bit], old[(bank + (1 << bit)) % banks], old[bank])
+                [Mux(offsets[2][bit], old[(bank + (1 << bit)) % banks], old[bank])
                  for bank in range(banks)] for old in (words, flags))
         m.d.sync += [self.read_data[bank].eq(words[bank]) for bank in range(banks)]
         m.d.sync += self.read_nonzero.eq(Cat(flags))

@@ -16,13 +16,13 @@ class WeightBuffer(wiring.Component):
     """``weight_rows`` rows of ``lanes`` int8, read by every group in every cycle.
 
     The rows lie in two banks (upper and lower half of the row address). Groups 2c and 2c + 1 share
-    copy c of each bank, a true dual-port block RAM; a write goes to all copies and takes the
-    cycle of group 2c where that reads the same bank (``hold``). Behind a write that held a group,
-    no write follows for a cycle.
+    copy c of each bank, a true dual-port block RAM. A write goes from copy to copy, and takes the
+    cycle of group 2c where that reads the same bank (``hold``); for each cycle in which a group was
+    held, the writes behind wait one.
 
     **Latency** 2 cycles from ``row`` to ``read_data``; a group's pipeline stands while its
-    ``enable`` is 0, and its data with it. A write takes effect 2 cycles after it was taken.
-    **Throughput** one row a group and cycle.
+    ``enable`` is 0, and its data with it. A write that need not wait is seen by reads of copy c
+    c + 3 cycles after it was taken. **Throughput** one row a group and cycle.
 
     Members
     -------
@@ -56,47 +56,47 @@ class WeightBuffer(wiring.Component):
         preset = self._preset
         groups = preset.groups
 
-        # one write waits here; whether it is done in a cycle is known at the beginning of that
-        waiting, bank = Signal(), Signal(reset_less=True)
-        row = Signal(len(self.write_row) - 1, reset_less=True)
-        part = Signal.like(self.write_part, reset_less=True)
-        word = Signal.like(self.write_data, reset_less=True)
-        writing = Signal(2)  # one-hot: its bank
-        held, next_waiting, next_bank = Signal(), Signal(), Signal()
-        m.d.comb += [
-            self.write_ready.eq(~waiting | writing.any()),
-            next_waiting.eq(Mux(self.write_ready, self.write_valid, waiting)),
-            next_bank.eq(Mux(self.write_ready, self.write_row[-1], bank)),
-        ]
+        # One write waits here. Copies take it in turn, a cycle apart: what is on its way to a copy
+        # lies beside it, and whether it writes is known at the beginning of the cycle.
+        waiting, resting = Signal(), Signal()
+        first = _Write(preset, "write_in")
         with m.If(self.write_ready):
-            m.d.sync += [row.eq(self.write_row), part.eq(self.write_part),
-                         word.eq(self.write_data)]
-        for group in range(0, groups, 2):
-            m.d.comb += self.hold[group].eq((writing & self.wants[group]).any())
-        m.d.comb += held.eq(Cat(self.hold[group] for group in range(0, groups, 2)).any())
-        m.d.sync += [
-            waiting.eq(next_waiting), bank.eq(next_bank),
-            writing.eq(Mux(next_waiting & ~held, Cat(~next_bank, next_bank), 0)),
-        ]
+            m.d.sync += [waiting.eq(self.write_valid), *first.take(
+                0, self.write_row, self.write_part, self.write_data)]
+        m.d.comb += self.write_ready.eq(~waiting | ~resting)
+        chain = [first]
+        held = [Signal(name=f"held_{copy}") for copy in range((groups + 1) // 2)]
+        m.d.sync += resting.eq(Cat(held).any())
+        for copy in range(len(held)):
+            old, new = chain[-1], _Write(preset, f"write_{copy}")
+            banks = old.banks
+            if copy == 0:
+                go = waiting & ~resting
+                banks = Cat(go & ~old.row[-1], go & old.row[-1])
+            m.d.sync += new.take(banks, old.row, old.part, old.word)
+            chain.append(new)
+            m.d.comb += [self.hold[2 * copy].eq((new.banks & self.wants[2 * copy]).any()),
+                         held[copy].eq(self.hold[2 * copy])]
 
         bank_s1 = Signal(groups)
-        for copy in range((groups + 1) // 2):
+        for copy, write_now in enumerate(chain[1:]):
             pair = [g for g in (2 * copy, 2 * copy + 1) if g < groups]
             found = []
             for index in range(2):
+                writing = write_now.banks[index]
                 memory = block_memory(m, f"copy_{copy}_bank_{index}", preset.weight_row_bits,
                                       preset.weight_rows // 2)
                 write = memory.write_port(granularity=preset.axi_bits)
-                first = Signal.like(row, name=f"address_{copy}_{index}")
+                address = Signal(len(write.addr), name=f"address_{copy}_{index}")
                 m.d.comb += [
-                    first.eq(Mux(writing[index], row, self.row[pair[0]])),
-                    write.addr.eq(first), write.data.eq(word),
-                    write.en.eq(Mux(writing[index], part, 0)),
+                    address.eq(Mux(writing, write_now.row, self.row[pair[0]])),
+                    write.addr.eq(address), write.data.eq(write_now.word),
+                    write.en.eq(Mux(writing, write_now.part, 0)),
                 ]
                 found.append([
                     block_read(m, memory, f"read_{group}_{index}",
-                               first if port == 0 else self.row[group],
-                               self.enable[group] & ~writing[index] if port == 0
+                               address if port == 0 else self.row[group],
+                               self.enable[group] & ~writing if port == 0
                                else self.enable[group])
                     for port, group in enumerate(pair)])
             for port, group in enumerate(pair):
@@ -108,3 +108,18 @@ class WeightBuffer(wiring.Component):
                     ]
                 m.d.comb += self.read_data[group].eq(data)
         return m
+
+
+class _Write:
+    """A beat on its way to the copies; ``banks``: one-hot, the bank that it is written to now."""
+
+    def __init__(self, preset, name):
+        self.banks = Signal(2, name=f"{name}_banks")
+        self.row = Signal(exact_log2(preset.weight_rows), name=f"{name}_row", reset_less=True)
+        self.part = Signal(preset.weight_row_bits // preset.axi_bits, name=f"{name}_part",
+                           reset_less=True)
+        self.word = Signal(preset.weight_row_bits, name=f"{name}_word", reset_less=True)
+
+    def take(self, banks, row, part, word):
+        """Return the assignments that fill it."""
+        return [self.banks.eq(banks), self.row.eq(row), self.part.eq(part), self.word.eq(word)]

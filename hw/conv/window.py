@@ -19,7 +19,7 @@ from hw.presets import WORD_BITS, Preset
 
 __all__ = ["WindowReader"]
 
-_LATENCY = 3
+_LATENCY = 4
 """Cycles of a map read."""
 
 
@@ -30,7 +30,7 @@ class WindowReader(wiring.Component):
     ``map_banks`` words a cycle. Entries without a set bit are dropped unless they end a plane.
 
     **Throughput** one read a cycle, without a gap between units of different groups.
-    **Latency** 17 cycles from a job to its first entry.
+    **Latency** 18 cycles from a job to its first entry.
 
     Members
     -------

@@ -53,5 +53,7 @@ class OutBuffer(wiring.Component):
             ]
             rows.append(block_read(m, memory, f"read_{bank}", self.read_beat[bank_bits:],
                                    self.read_enable))
-        m.d.sync += self.read_data.eq(select(bank_s1, rows))
+        found = Signal(preset.axi_bits, reset_less=True)
+        m.d.sync += found.eq(select(bank_s1, rows))
+        m.d.comb += self.read_data.eq(found)
         return m

@@ -19,7 +19,9 @@ from hw.presets import WORD_BITS, Preset
 __all__ = ["CountMatrix"]
 
 _QUEUE = 8
-_READ_LATENCY = 3
+_READ_LATENCY = 4
+_WRITE_LATENCY = 2
+"""Cycles from a write to the first read that sees it, less one."""
 
 
 class CountMatrix(wiring.Component):
@@ -30,7 +32,7 @@ class CountMatrix(wiring.Component):
     rows lie in the weight buffer, where a CONV uses them as the weights of Q: together SDSA-3 of
     Meta-SpikeFormer. Equals ``sw.golden.sdsa``.
 
-    **Throughput** a token in two cycles and an addition a cycle (six where counts may carry); an
+    **Throughput** a token in two cycles and an addition a cycle (eight where counts may carry); an
     addition waits for one to the same row that is still on its way. **Latency** 12 cycles.
 
     Members
@@ -201,7 +203,8 @@ class CountMatrix(wiring.Component):
             tokens.i.payload.end.eq(scanner.o.end), scanner.enable.eq(tokens.i.ready)]
         token = tokens.o.payload
         operation = data.StructLayout({"valid": 1, "row": rows, "addend": lanes, "part": 8})
-        flight = [Signal(operation, name=f"add_s{n}") for n in range(4)]
+        # s0 reads, s3 writes; behind that, until reads see it
+        flight = [Signal(operation, name=f"add_s{n}") for n in range(4 + _WRITE_LATENCY)]
         carry = Signal(operation)  # to be added to the next byte
         busy_row = Signal()
         m.d.comb += busy_row.eq(Cat(

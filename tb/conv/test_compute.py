@@ -154,9 +154,11 @@ def test_tiles_share_words(tiles):
     check(bench)
 
 
-@pytest.mark.parametrize(("parts", "density"), [(1, 0.1), (1, 0.9), (2, 0.5), (2, 0.98)])
-def test_attention(parts, density):
-    """Counts of K and V become the weights of Q."""
+@pytest.mark.parametrize(("parts", "density", "mask"), [
+    (1, 0.1, ~0), (1, 0.9, ~0), (2, 0.5, ~0), (2, 0.98, ~0),
+    (1, 0.9, 0x8000), (1, 0.9, 0x5000), (1, 0.9, 0x7000), (2, 0.9, 0x8000)])
+def test_attention(parts, density, mask):
+    """Counts of K and V become the weights of Q; with few bits of K, rows come back at once."""
     preset = get_preset("tiny")
     seed = int(10 * density) + parts
     bench, random = Bench(preset, seed), np.random.default_rng(seed)
@@ -173,8 +175,8 @@ def test_attention(parts, density):
                 value_base=key + size, column_step=words, row_step=columns * words,
                 time_step=columns * rows * words, value_bit=8, parts=parts, weight_base=32,
                 part_step=64, weight_time_step=64 * parts)
-    bench.add(Opcode.KTV, key_words=2, first_mask=0xFFFFF000 if parts == 1 else 0xF0000000,
-              last_mask=0x0FFF if parts == 1 else 0xF, lane_mask=0x1F,
+    bench.add(Opcode.KTV, key_words=2, first_mask=(0xFFFFF000 if parts == 1 else 0xF0000000) & mask,
+              last_mask=(0x0FFF if parts == 1 else 0xF) & mask, lane_mask=0x1F,
               clear_rows=64 * parts, clear_base=32, clear_time_step=64 * parts, **head)
     bench.add(Opcode.KTV, key_words=1, first_mask=0x0FF0, last_mask=0x00FF, lane_mask=0xE0, **head)
     fields = {k: v for k, v in conv.items() if k not in ("opcode", "post")}

@@ -37,7 +37,7 @@ class StubCompute(wiring.Component):
             "grant": In(1), "layer": Out(16), "done_valid": Out(1),
             "done_post": Out(16), "error": Out(4), "error_layer": Out(16),
             "count_additions": Out(16), "count_skipped": Out(8), "stall_cause": Out(8),
-            "soft_reset": In(1), "idle": Out(1)})
+            "idle": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -78,8 +78,6 @@ class StubCompute(wiring.Component):
                 with m.If(head.layer == FAIL_LAYER):
                     m.d.sync += [self.done_valid.eq(0), self.error.eq(1),
                                  self.error_layer.eq(head.layer)]
-        with m.If(self.soft_reset):
-            m.d.sync += [counting.eq(0), beats.eq(0), self.error.eq(0), self.done_valid.eq(0)]
         return m
 
 
