@@ -193,6 +193,7 @@ CONV = Format("CONV", [
     ("kernel_rows", 16, "kernel rows of the chunk; 0 reads nothing (pooling)"),
     ("chunk_first", -16, "weight word of the first kernel row's word 0; negative: starts later"),
     ("chunk_words", 16, "words of the chunk: those with weight word 0 .. chunk_words - 1 count"),
+    ("window_reads", 8, "reads (map_banks words) of a whole window at most; 1 to fifo_depth"),
     ("weight_base", 16, "weight row of weight word 0; word w starts at + 32 w (depthwise + w)"),
     ("weight_plane_step", -16, "rows from plane to plane"),
     ("weight_time_step", -16, "rows from the last plane of a step to the first of the next"),

@@ -35,13 +35,15 @@ class UnitPicker(wiring.Component):
     i : jobs
     o : units
     room : In, one bit a group
-        A unit fits the group's queue.
-    done : In, one bit a group
-        The group's unit has been read, and ``room`` is up to date again: strobe.
+        A unit of ``context_of`` fits the group's queue; 2 cycles behind ``picked``.
+    picked : Out, one bit a group
+        A unit of the group is on its way: strobe.
+    context_of : Out, one bit a group
+        The context of its job.
     tag_valid, tag_group, tag : Out
         One for each (job, time step), before its first unit is at ``o``.
     active : Out
-        For each context: units are still to come, or on their way.
+        For each context: tags are still to come.
     """
 
     def __init__(self, preset: Preset):
@@ -52,7 +54,8 @@ class UnitPicker(wiring.Component):
             "i": In(stream.Signature(JobLayout(preset))),
             "o": Out(stream.Signature(UnitLayout(preset))),
             "room": In(groups),
-            "done": In(groups),
+            "picked": Out(groups),
+            "context_of": Out(groups),
             "tag_valid": Out(1),
             "tag_group": Out(range(groups)),
             "tag": Out(TagLayout(preset)),
@@ -65,35 +68,39 @@ class UnitPicker(wiring.Component):
         groups = preset.groups
         contexts = Contexts(m, self.descriptors)
         job_layout = JobLayout(preset)
-        busy, pending = Signal(groups), Signal(groups)  # units to come; a unit on its way
-        context_of = Signal(groups)
+        busy = Signal(groups)  # units are to come
+        # groups that were picked or given a job 1, 2, 3 cycles ago: what is known of them is old
+        recent = [Signal(groups, name=f"recent_{n}") for n in range(3)]
         jobs = Memory(shape=job_layout, depth=groups, init=[])
         m.submodules.jobs = jobs
         write, read = jobs.write_port(), jobs.read_port(domain="comb")
         m.submodules.queue = queue = Queue(UnitLayout(preset), _AHEAD)
         connect(m, queue.o, flipped(self.o))
 
-        # pick: a group that has a job, room, and no unit on the way
+        # pick: a group that has a job and room
         m.submodules.picker = picker = RoundRobin(groups)
         inflight, free = Signal(range(_AHEAD + 1)), Signal(init=1)
         next_inflight = Signal.like(inflight)
-        picked, picked_valid = Signal(groups, reset_less=True), Signal()
+        given = Signal(groups)
+        picked_valid = Signal()
         take = self.o.valid & self.o.ready
         m.d.comb += [
-            picker.request.eq(busy & self.room & ~pending), picker.take.eq(free),
+            picker.request.eq(busy & self.room & ~(recent[0] | recent[1])),
+            picker.take.eq(free), picked_valid.eq(self.picked.any()),
             next_inflight.eq(inflight + (free & picker.request.any()) - take),
         ]
         m.d.sync += [
             inflight.eq(next_inflight), free.eq(next_inflight < _AHEAD),
-            picked.eq(picker.grant), picked_valid.eq(free & picker.request.any()),
-            pending.eq((pending | Mux(free, picker.grant, 0)) & ~self.done),
+            self.picked.eq(Mux(free, picker.grant, 0)),
+            recent[0].eq(Mux(free, picker.grant, 0) | given), recent[1].eq(recent[0]),
+            recent[2].eq(recent[1]),
         ]
 
         # read its state
         index = Signal(range(groups))
         job, job_valid = Signal(job_layout, reset_less=True), Signal()
         job_group = Signal.like(index)
-        m.d.comb += [index.eq(_encode(picked)), read.addr.eq(index)]
+        m.d.comb += [index.eq(_encode(self.picked)), read.addr.eq(index)]
         m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid), job_group.eq(index)]
 
         # the unit, and the state after it
@@ -133,7 +140,6 @@ class UnitPicker(wiring.Component):
         slot, slot_valid = Signal(groups, reset_less=True), Signal()
         slot_index = Signal(range(groups), reset_less=True)
         accept = Signal()
-        given = Signal(groups)
         m.d.comb += [
             self.i.ready.eq(slot_valid & ~after_valid), accept.eq(self.i.valid & self.i.ready),
             given.eq(Mux(accept, slot, 0)),
@@ -148,7 +154,7 @@ class UnitPicker(wiring.Component):
                 m.d.sync += busy[group].eq(0)
             with m.If(given[group]):
                 m.d.sync += [busy[group].eq(1),
-                             context_of[group].eq(self.i.payload.tag.context)]
+                             self.context_of[group].eq(self.i.payload.tag.context)]
 
         # one write port: states first, then new jobs
         written = Signal(job_layout)
@@ -163,8 +169,8 @@ class UnitPicker(wiring.Component):
             write.addr.eq(Mux(after_valid, after_group, slot_index)),
         ]
         for number in range(2):
-            mine = Mux(number, context_of, ~context_of)
-            m.d.comb += self.active[number].eq(((busy | pending) & mine).any())
+            mine = Mux(number, self.context_of, ~self.context_of)
+            m.d.comb += self.active[number].eq(((busy | recent[1] | recent[2]) & mine).any())
         return m
 
 

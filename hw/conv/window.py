@@ -26,8 +26,9 @@ _LATENCY = 4
 class WindowReader(wiring.Component):
     """Gives each free group the next job and streams its windows into the group's queue.
 
-    Whenever a group has room for a unit (half of its queue), the unit's kernel rows are read,
-    ``map_banks`` words a cycle. Entries without a set bit are dropped unless they end a plane.
+    Whenever a group's queue has room for a unit (``window_reads`` entries), they are set aside and
+    the unit's kernel rows are read, ``map_banks`` words a cycle. Entries without a set bit are
+    dropped unless they end a plane.
 
     **Throughput** one read a cycle, without a gap between units of different groups.
     **Latency** 18 cycles from a job to its first entry.
@@ -45,7 +46,7 @@ class WindowReader(wiring.Component):
         One for each (job, time step), before its entries.
     tag_popped : In, one bit a group
     active : Out
-        For each context: a job is still being read.
+        For each context: tags are still to come.
     skipped : Out
         Zero words that were read now.
     """
@@ -136,22 +137,36 @@ class WindowReader(wiring.Component):
         m.d.sync += dropped.eq(Mux(stage_valid[-1] & ~keep, last.group, 0))
         m.d.sync += self.skipped.eq(Mux(
             stage_valid[-1], sum((last.words & ~nonzero)[bank] for bank in range(banks)), 0))
-        self._count_room(m, picker, row_valid, row, ends, dropped)
+        self._count_room(m, contexts, picker, row_valid, row, ends, dropped)
         return m
 
-    def _count_room(self, m, picker, row_valid, row, ends, dropped):
-        """Per group: entries that are queued or being read, and results under way."""
-        preset = self._preset
-        done = Signal(preset.groups)  # one cycle later `room` knows of the unit's last read
-        for group in range(preset.groups):
-            mine = row_valid & (row.group == group)
-            used = Signal(range(preset.fifo_depth + 1), name=f"used_{group}")
+    def _count_room(self, m, contexts, picker, row_valid, row, ends, dropped):
+        """Per group: entries of its queue that are set aside, and results under way.
+
+        A unit sets ``window_reads`` entries aside when it is picked; what it did not read, dropped
+        or has been popped is given back.
+        """
+        depth = self._preset.fifo_depth
+        counter = Signal(range(depth + 1))  # reads of the unit at hand
+        unread = Signal.like(counter, reset_less=True)
+        ended = Signal(self._preset.groups)
+        with m.If(row_valid):
+            m.d.sync += counter.eq(Mux(ends, 0, counter + 1))
+        m.d.sync += unread.eq(contexts.field(row.context, "window_reads") - 1 - counter)
+        reads = contexts.kept("reads", len(counter), lambda _, view: view.window_reads)
+        limits = contexts.kept("limit", len(counter), lambda _, view: depth - view.window_reads)
+        for group in range(self._preset.groups):
+            used = Signal(range(depth + 1), name=f"used_{group}")
             tags = Signal(range(TAG_DEPTH + 1), name=f"tags_{group}")
             tagged = self.tag_valid & (self.tag_group == group)
+            context = picker.context_of[group]
             m.d.sync += [
-                used.eq(used + mine - self.entry_popped[group] - dropped[group]),
+                ended[group].eq(row_valid & ends & (row.group == group)),
+                used.eq(used + Mux(picker.picked[group], Mux(context, *reads[::-1]), 0)
+                        - Mux(ended[group], unread, 0)
+                        - self.entry_popped[group] - dropped[group]),
                 tags.eq(tags + tagged - self.tag_popped[group]),
-                picker.room[group].eq((used <= preset.fifo_depth // 2) & (tags < TAG_DEPTH)),
-                done[group].eq(mine & ends),
+                # a tag of the last pick may not be counted yet
+                picker.room[group].eq((used <= Mux(context, *limits[::-1]))
+                                      & (tags < TAG_DEPTH - 1)),
             ]
-        m.d.sync += picker.done.eq(done)

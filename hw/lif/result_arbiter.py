@@ -92,7 +92,7 @@ class ResultArbiter(wiring.Component):
         m.d.comb += [
             go.eq(now_valid & ready), last_part.eq(part == parts - 1),
             last_repeat.eq(repeat == repeats_last), finished.eq(go & last_part & last_repeat),
-            pause.eq(Mux(last_part, Mux(now_context, *plan.repeat_last[::-1]),
+            pause.eq(Mux(last_part & ~last_repeat, Mux(now_context, *plan.repeat_last[::-1]),
                          Mux(now_context, *plan.cycles_last[::-1]))),
         ]
         with m.If(go):

@@ -239,7 +239,7 @@ class _Lowering:
             "map_time_step": (q1 - q0) * pitch, "row_pitch": pitch, "row_words": width * words,
             "rows_words": (q1 - q0) * pitch, "x_start": block.x0 * words + a - slice_ * words,
             "x_step": words, "y_step": pitch, "string_words": b - a, "kernel_rows": 1,
-            "chunk_words": b - a,
+            "chunk_words": b - a, "window_reads": ceil_div(b - a, preset.map_banks),
             "weight_base": weight[0] // context.weight_row, "weight_plane_step": rows,
             "weight_time_step": rows,
             "psum_base": self._psum[0] + (q0 - block.y0) * block.columns * results,

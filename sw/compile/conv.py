@@ -11,7 +11,15 @@ from sw.compile.context import Context
 from sw.compile.errors import CompileError
 from sw.compile.estimate import DEFAULT_DENSITY, INTEGER_DENSITY
 from sw.compile.layout import ImageLayout, LogitsLayout, MapLayout, ceil_div
-from sw.compile.plan import Block, ConvPlan, ConvShape, NoPlan, plan, word_beats
+from sw.compile.plan import (
+    Block,
+    ConvPlan,
+    ConvShape,
+    NoPlan,
+    chunk_entries,
+    plan,
+    word_beats,
+)
 from sw.compile.weights import ACC_LIMIT, WeightStore
 from sw.model_file import Layer
 
@@ -182,7 +190,8 @@ class _Lowering:
             "rows_words": (y1 - y0) * pitch, "x_start": left * words - b0 * beat_words,
             "x_step": stride * words, "y_start": (top - y0 + ky0) * pitch,
             "y_step": stride * pitch, "string_words": shape.string, "kernel_rows": ky1 - ky0,
-            "chunk_first": ky0 * shape.string - a, "chunk_words": b - a}
+            "chunk_first": ky0 * shape.string - a, "chunk_words": b - a,
+            "window_reads": chunk_entries(a, b, shape.string, self.preset.map_banks)}
 
     def _results(self, block: Block, tile: int, fields: dict[str, int],
                  reads: list[tuple[str, tuple[int, int]]],

@@ -69,7 +69,8 @@ def lower_pool(context: Context, number: int) -> None:
                 flags = Flag.RESIDUAL_SUM | (Flag.PSUM_IN if a else Flag(0))
                 fields = {
                     "time_steps": steps, "repeat": layer.repeat, "columns": b - a, "rows": 1,
-                    "images": 1, "planes": 1, "psum_base": psum[0], "psum_time_step": parts,
+                    "images": 1, "planes": 1, "window_reads": 1,
+                    "psum_base": psum[0], "psum_time_step": parts,
                     "residual_base": (start + (a - first) * pixel) * parts // pixel,
                     "residual_pixel_step": parts,
                     "residual_time_step": (last - first) * parts}

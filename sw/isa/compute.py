@@ -88,6 +88,9 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
     """Accumulators int64 `[time_steps, pixels, lanes]`."""
     steps, planes, flags = d["time_steps"], d["planes"], Flag(d["flags"])
     acc = np.zeros((steps, pixel.number.size, preset.lanes), np.int64)
+    if not 1 <= d["window_reads"] <= preset.fifo_depth:
+        raise MachineError(f"window_reads must be 1 to {preset.fifo_depth}, "
+                           f"not {d['window_reads']}")
     if d["kernel_rows"] > 256:
         raise MachineError(f"kernel_rows must be at most 256, not {d['kernel_rows']}")
     if not flags & Flag.DEPTHWISE:
@@ -101,9 +104,9 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
     if not q.size:
         return acc
     entries = int((-(-np.bincount(ky) // preset.map_banks)).sum())
-    if entries > preset.fifo_depth // 2:
-        raise MachineError(f"a window takes {entries} FIFO entries, at most "
-                           f"{preset.fifo_depth // 2} are allowed")
+    if entries > d["window_reads"]:
+        raise MachineError(f"a window takes {entries} reads, more than window_reads "
+                           f"{d['window_reads']}")
     column = (d["x_start"] + pixel.x * d["x_step"])[:, None] + p
     row = (d["y_start"] + pixel.y * d["y_step"])[:, None] + ky * d["row_pitch"]
     valid = (column >= 0) & (column < d["row_words"]) & (row >= 0) & (row < d["rows_words"])

@@ -94,8 +94,8 @@ def test_conv_by_hand() -> None:
         flags=Flag.OUT_RESIDUAL | Flag.OUT_SPIKES | Flag.STREAM | Flag.FILL,
         time_steps=1, repeat=2, columns=2, rows=1, images=1, planes=1, map_base=10, row_pitch=2,
         row_words=2, rows_words=2, x_start=-1, x_step=1, y_step=2, string_words=3, kernel_rows=1,
-        chunk_words=3, value_pixel_step=2, word_base=100, word_column_step=1, word_time_step=8,
-        value_time_step=4))
+        chunk_words=3, window_reads=2, value_pixel_step=2, word_base=100,
+        word_column_step=1, word_time_step=8, value_time_step=4))
     counts = _counts()
     conv(TINY, buffers, fields, counts)
     y = buffers.out[:8].view("<i2").reshape(2, 8)
@@ -113,16 +113,18 @@ def test_signed_digits_and_limits() -> None:
     base = dict(opcode=Opcode.CONV, flags=Flag.OUT_RAW | Flag.SIGNED_DIGITS, time_steps=1,
                 repeat=1, columns=1, rows=1, images=1, planes=4, plane_shift=1, map_plane_step=1,
                 row_pitch=1, row_words=1, rows_words=1, string_words=1, kernel_rows=1,
-                chunk_words=1)
+                chunk_words=1, window_reads=1)
     conv(TINY, buffers, CONV.unpack(CONV.pack(**base)), _counts())
     assert list(buffers.out[:8].view("<i2")) == [*[100] * 4, *[0] * 4] * 2     # lower, upper
     with pytest.raises(MachineError, match="map buffer word .* is outside 0 to 2047"):
         conv(TINY, buffers, CONV.unpack(CONV.pack(**base | {"map_base": 2046})), _counts())
     with pytest.raises(MachineError, match="weight row .* is outside 0 to 511"):
         conv(TINY, buffers, CONV.unpack(CONV.pack(**base | {"weight_base": 512})), _counts())
-    with pytest.raises(MachineError, match="a window takes 9 FIFO entries"):
+    with pytest.raises(MachineError, match="a window takes 9 reads"):
         conv(TINY, buffers, CONV.unpack(CONV.pack(**base | {
-            "string_words": 17, "chunk_words": 17})), _counts())
+            "string_words": 17, "chunk_words": 17, "window_reads": 8})), _counts())
+    with pytest.raises(MachineError, match="window_reads must be 1 to 16"):
+        conv(TINY, buffers, CONV.unpack(CONV.pack(**base | {"window_reads": 17})), _counts())
 
 
 def test_counts_carry_into_the_next_byte() -> None:

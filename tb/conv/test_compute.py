@@ -57,7 +57,8 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
         plane_shift=plane_shift if planes > 1 else 0, map_plane_step=size, map_time_step=size,
         row_pitch=pitch, row_words=width * words, rows_words=size, x_start=-pad * words,
         x_step=words * stride, y_start=-pad * pitch, y_step=pitch * stride,
-        string_words=kernel * words, kernel_rows=kernel, psum_pixel_step=steps * parts,
+        string_words=kernel * words, kernel_rows=kernel,
+        window_reads=kernel * -(-kernel * words // preset.map_banks), psum_pixel_step=steps * parts,
         psum_time_step=parts, residual_pixel_step=parts, residual_time_step=pixels * parts,
         integer_bits=integer_bits, word_base=int(random.integers(4)), word_column_step=1,
         word_row_step=columns, word_time_step=pixels, plane_rows=plane_rows, value_base=half,
@@ -122,7 +123,7 @@ def test_pooling(seed):
     random_conv(bench, random, flags=Flag.RESIDUAL_SUM | Flag.PSUM_OUT, kernel=1, words=1)
     first = bench.descriptors.pop()
     common = {**{k: v for k, v in first.items() if k not in ("opcode", "post")},
-              "kernel_rows": 0, "psum_pixel_step": 0}
+              "kernel_rows": 0, "window_reads": 1, "psum_pixel_step": 0}
     pixels = common["columns"] * common["rows"]
     step = common["residual_pixel_step"]
     end = Flag.RESIDUAL_SUM | Flag.PSUM_IN | Flag.OUT_SPIKES

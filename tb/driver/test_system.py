@@ -52,7 +52,7 @@ def store(**fields):
 
 def conv(**fields):
     defaults = {"opcode": Opcode.CONV, "time_steps": 1, "repeat": 1, "columns": 10, "rows": 1,
-                "images": 1, "layer": 9}
+                "images": 1, "window_reads": 1, "layer": 9}
     return CONV.pack(**defaults | fields)
 
 
