@@ -56,7 +56,7 @@ class TransferWalker(wiring.Component):
         m.submodules.buffer_jobs = buffer_jobs = Queue(nest(BEAT_BITS), 4)
         m.submodules.buffer_runs = buffer_runs = RunWalker(BEAT_BITS)
         m.submodules.beats = beats = Beats()
-        m.submodules.owners = owners = Queue(OWNER, 8)
+        m.submodules.owners = owners = Queue(OWNER, 16)
         connect(m, memory_jobs.o, memory_runs.i)
         connect(m, memory_runs.o, bursts.i)
         connect(m, bursts.o, skid.i)

@@ -31,7 +31,7 @@ class WritePort(wiring.Component):
     ``idle`` no transaction under way.
     """
 
-    def __init__(self, axi_bits, outstanding=16):
+    def __init__(self, axi_bits, outstanding=32):
         self.axi_bits = axi_bits
         self.outstanding = outstanding
         super().__init__({

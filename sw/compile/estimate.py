@@ -62,6 +62,13 @@ def combine(preset: Preset, compute: float, additions: float, read: int, written
     return Cost(round(cycles), round(compute), round(additions), read, written)
 
 
+def _beat_cycles(preset: Preset, shape: "ConvShape") -> int:
+    """Epilogue cycles of a beat, its repeats included; as hw.lif.plan.BeatPlan."""
+    values = shape.writes_residual + 2 * shape.raw
+    planes = ceil_div(shape.out_planes, preset.out_banks)
+    return max(1, values + planes) + (shape.repeat - 1) * max(1, planes)
+
+
 def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, tiles: int,
               passes: int, chunks: tuple[tuple[int, int], ...], map_beats: int, map_stays: bool,
               weights_stay: bool, tile_rows: int, overlap: bool) -> Cost:
@@ -78,7 +85,8 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, t
             taps = shape.kernel[0] * shape.kernel[1]
             added = units * shape.density * share * taps * shape.in_channels / shape.slices
         reads = units * chunk_entries(first, last, shape.string, preset.map_banks)
-        beats = results * parts * (shape.repeat if number == len(chunks) - 1 else 1)
+        last_chunk = number == len(chunks) - 1
+        beats = results * parts * (_beat_cycles(preset, shape) if last_chunk else 1)
         compute += max(added / preset.groups, reads, beats) + blocks * CHANGE_OVER
         additions += added
     compute, additions = (value * shape.slices * tiles for value in (compute, additions))
@@ -96,7 +104,7 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, t
                * ceil_div(shape.out_channels, WORD_BITS))
     if shape.writes_residual:
         written += shape.steps * residual_pixel
-    transfers = map_loads + blocks * tiles
+    transfers = map_loads + blocks * max(tiles, shape.out_planes)
     cost = combine(preset, compute, additions, read, written, transfers, overlap)
     # the first block's input and the last block's output overlap with nothing of this layer
     exposed = map_beats + written // (blocks * beat) + 2 * LATENCY
