@@ -9,7 +9,8 @@ from amaranth.utils import exact_log2
 
 from hw.conv.lanes import Lanes
 from hw.conv.scanner import Scanner
-from hw.payloads import EntryLayout
+from hw.dma.skid import Skid
+from hw.payloads import EntryLayout, TokenLayout
 from hw.presets import Preset
 
 __all__ = ["Group"]
@@ -24,6 +25,7 @@ class Group(wiring.Component):
     -------
     entry_valid, entry, nonzero : In
     entry_popped : Out
+        In the cycle before.
     enable, wants, row, hold, weights : see Lanes
     result_valid, result, result_context, free, adding : see Lanes
     """
@@ -57,8 +59,13 @@ class Group(wiring.Component):
             m.d.comb += getattr(self, name).eq(getattr(lanes, name))
         for name in ("hold", "weights", "free"):
             m.d.comb += getattr(lanes, name).eq(getattr(self, name))
-        m.d.comb += [lanes.i_valid.eq(scanner.o_valid), lanes.i.eq(scanner.o),
-                     scanner.enable.eq(lanes.enable)]
+        # tokens cross a skid: whether the lanes move need not be known at the queue
+        m.submodules.skid = skid = Skid(TokenLayout(preset))
+        m.d.comb += [
+            skid.i.valid.eq(scanner.o_valid), skid.i.payload.eq(scanner.o),
+            scanner.enable.eq(skid.i.ready), lanes.i_valid.eq(skid.o.valid),
+            lanes.i.eq(skid.o.payload), skid.o.ready.eq(lanes.enable),
+        ]
 
         # the queue of entries
         width, depth = len(self.entry.as_value()), preset.fifo_depth
@@ -72,8 +79,10 @@ class Group(wiring.Component):
             next_level.eq(level + self.entry_valid - pop),
             write.en.eq(self.entry_valid), write.data.eq(Cat(self.entry, self.nonzero)),
             scanner.i_valid.eq(filled), scanner.i.eq(read.data[:width]),
-            scanner.nonzero.eq(read.data[width:]), self.entry_popped.eq(pop),
+            scanner.nonzero.eq(read.data[width:]),
         ]
-        m.d.sync += [write.addr.eq(write.addr + self.entry_valid), read.addr.eq(read.addr + pop),
-                     level.eq(next_level), filled.eq(next_level != 0)]
+        m.d.sync += [
+            self.entry_popped.eq(pop), write.addr.eq(write.addr + self.entry_valid),
+            read.addr.eq(read.addr + pop), level.eq(next_level), filled.eq(next_level != 0),
+        ]
         return m

@@ -102,22 +102,23 @@ class Lanes(wiring.Component):
                              accumulator.eq(operand.as_signed() + base + carry)]
 
         complete = Signal()
+        vacant = Signal(init=1)  # ~result_valid, of our own: that one goes far
         context = Signal(reset_less=True)
         m.d.comb += [
-            self.enable.eq(~self.hold & ~(complete & self.result_valid)),
+            self.enable.eq(~self.hold & (~complete | vacant)),
             self.adding.eq(self.enable & final.add),
         ]
         with m.If(self.enable):
             m.d.sync += [complete.eq(final.end), context.eq(tokens[3].context)]
-        with m.If(complete & ~self.result_valid):
-            m.d.sync += self.result_valid.eq(1)
+        with m.If(complete & vacant):
+            m.d.sync += [self.result_valid.eq(1), vacant.eq(0)]
             with m.If(~self.enable):
                 m.d.sync += complete.eq(0)
         with m.Elif(self.free):
-            m.d.sync += self.result_valid.eq(0)
+            m.d.sync += [self.result_valid.eq(0), vacant.eq(1)]
         held = Signal(preset.lanes * width, reset_less=True)
         held_context = Signal(reset_less=True)
-        with m.If(~self.result_valid):
+        with m.If(vacant):
             m.d.sync += [held.eq(total), held_context.eq(context)]
         m.d.comb += [self.result.eq(held), self.result_context.eq(held_context)]
         return m
