@@ -10,11 +10,11 @@ from sw.compile.program import Program
 from sw.driver import Counters, DeviceError, DeviceTimeout, Driver, Region
 from sw.layer_clock import LayerClock
 
-__all__ = ["STALL", "Device", "OpenDevice"]
+__all__ = ["POISON", "STALL", "Device", "OpenDevice"]
 
 STALL = 64
 """Of 256 cycles, those in which `stalls` pauses each channel of the memory port."""
-_POISON = 0xA5
+POISON = 0xA5
 """What fills the writable memory before each image: a tensor that is not written differs."""
 
 
@@ -56,7 +56,7 @@ class Device:
         """
         program, memory = self.program, self.transport.memory
         readable, writable = Region(*program.read_region), Region(*program.write_region)
-        memory[writable.base:writable.limit] = _POISON
+        memory[writable.base:writable.limit] = POISON
         for name, value in given.items():
             program.write_tensor(memory, name, value.numpy())
         self.transport.start()
