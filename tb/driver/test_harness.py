@@ -39,9 +39,9 @@ def test_lost_beats():
         assert transport.memory[64] == 0 and transport.memory[72] == 0x55
     with rogue(0, lost_read=64) as transport:
         assert transport.wait(1000)
-    with rogue(0, lost_read=72) as transport:
-        with pytest.raises(ProtocolError, match="last beat can't get lost"):
-            transport.wait(1000)
+    with (rogue(0, lost_read=72) as transport,
+          pytest.raises(ProtocolError, match="last beat can't get lost")):
+        transport.wait(1000)
 
 
 def test_latency():

@@ -10,6 +10,7 @@ import pytest
 from hw.descriptor import Target
 from tb.faults.__main__ import main
 from tb.faults.edit import constants, replace, with_number
+from tb.faults.hardware import NO_RESET
 from tb.faults.planted import FAULTS, first_burst, threshold
 from tb.faults.subject import Fault, network, one_pixel
 
@@ -29,6 +30,14 @@ def test_without_a_fault_nothing_is_reported(teacher_forced: bool) -> None:
         found = subject.compare(teacher_forced=teacher_forced)
         assert found.equal and len(found.images) == len(subject.images)
         assert all(image.first is None and not image.layers for image in found.images)
+
+
+def test_membranes_show_between_pixels_too() -> None:
+    """In a whole network the first neurons differ, in the first image; their inputs don't."""
+    subject = network()
+    for image in subject.compare(lambda program: subject.device(program, NO_RESET)).images:
+        assert image.first.tensor == "stem.spikes" and not image.failures
+        assert image.first.expected != image.first.found
 
 
 def test_one_bug_shows_as_one_layer_when_teacher_forced() -> None:
