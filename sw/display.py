@@ -9,9 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hw.presets import Preset
+from sw.compare import Comparison
 from sw.report import RunReport
 
-__all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_report"]
+__all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_comparison",
+           "show_report"]
 
 TABLE_WIDTH = 160
 """Columns of a table where the output is no terminal."""
@@ -78,6 +80,31 @@ def show_report(report: RunReport) -> None:
         return
     out.print(f"bit-exact: {'yes' if report.bit_exact else 'no'} "
               f"({report.tensors_compared:,} tensors, {report.values_compared:,} values compared)")
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Each image's first difference and the layers that differ, and the verdict."""
+    def say(text: str) -> None:
+        out.print(text, markup=False, soft_wrap=True)
+
+    for image in comparison.images:
+        for failure in image.failures:
+            say(f"image {image.image}: the accelerator failed: {failure}")
+        shown = image.differences if comparison.teacher_forced else image.differences[:1]
+        for difference in shown:
+            say(f"{'' if comparison.teacher_forced else 'first '}difference: {difference}")
+        later = image.layers[1:]
+        if later and not comparison.teacher_forced:
+            say(f"image {image.image}: later layers that differ: {', '.join(later)}")
+    size = (f"{comparison.values_compared:,} values in {comparison.tensors_compared:,} tensors of "
+            f"{len(comparison.images)} images")
+    wrong = [image for image in comparison.images if not image.equal]
+    if not wrong:
+        say(f"Accelerator and golden model are equal: {size} compared.")
+        return
+    layers = {layer for image in wrong for layer in image.layers}
+    say(f"Accelerator and golden model differ in {len(wrong)} of the images, in {len(layers)} "
+        f"layers: {size} compared.")
 
 
 def preset_table(preset: Preset) -> Table:

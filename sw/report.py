@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run found: per image, per layer, in total, and as JSON."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from sw.model_file import Layer
 
-__all__ = ["Difference", "ImageResult", "LayerResult", "RunReport", "first_difference"]
+__all__ = ["Difference", "ImageResult", "LayerResult", "RunReport", "first_difference",
+           "layer_differences"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,14 @@ def first_difference(image: int, layer: Layer, tensor: str, expected: torch.Tens
                       int(expected[index]), int(found[index]), len(wrong))
 
 
+def layer_differences(image: int, layer: Layer, expected: Mapping[str, torch.Tensor],
+                      found: Mapping[str, torch.Tensor]) -> list[Difference]:
+    """The first difference of each tensor that a layer writes and that differs."""
+    wrong = (first_difference(image, layer, name, expected[name], found[name])
+             for name in layer.outputs.values())
+    return [difference for difference in wrong if difference is not None]
+
+
 @dataclass(frozen=True)
 class LayerResult:
     """One layer of one image."""
@@ -79,6 +89,8 @@ class ImageResult:
     additions: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
+    failure: str | None = None
+    """Why the accelerator did not end, where the run went on after it."""
 
     @property
     def useful_additions(self) -> int:

@@ -12,42 +12,37 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from hw.presets import Preset
 from sw.compile.compiler import compile_model
-from sw.compile.program import Program
-from sw.driver import Counters, Driver, Region
+from sw.device import Device, OpenDevice
+from sw.driver import DeviceError
 from sw.errors import AddendError
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.numbers import naf_count
 from sw.golden.useful import useful_additions
 from sw.images import Images, InputSpec, load_images
-from sw.layer_clock import LayerClock
 from sw.model_file import IntegerModel
 from sw.models.checkpoint import read_checkpoint
 from sw.models.meta_spikeformer import load_checkpoint
 from sw.quantise.calibrate import calibrate
 from sw.quantise.quantiser import quantise_with_report
-from sw.report import Difference, ImageResult, LayerResult, RunReport, first_difference
+from sw.report import Difference, ImageResult, LayerResult, RunReport, layer_differences
 
-__all__ = ["BACKENDS", "compile_model", "load_images", "quantise_checkpoint", "run"]
+__all__ = ["BACKENDS", "Step", "checked_jobs", "compile_model", "failure_text", "load_images",
+           "quantise_checkpoint", "run", "silent"]
 
 BACKENDS = ("rtl", "golden")
-STALL = 64
-"""Of 256 cycles, those in which `stalls` pauses each channel of the memory port."""
-_POISON = 0xA5
-"""What fills the writable memory before each image: a tensor that is not written differs."""
-
 Step = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and the whole."""
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    pass
+def silent(what: str, done: int, total: int) -> None:
+    """A `Step` that shows nothing."""
 
 
 # Quantise -------------------------------------------------------------------------------------
@@ -55,7 +50,7 @@ def _silent(what: str, done: int, total: int) -> None:
 def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
                         time_steps: int | None = None, name: str | None = None,
                         limit: int | None = None, size: tuple[int, int] | None = None,
-                        integer_bits: int = 10, step: Step = _silent,
+                        integer_bits: int = 10, step: Step = silent,
                         **overrides: object) -> IntegerModel:
     """The integer model of a float checkpoint.
 
@@ -98,43 +93,53 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
 
 def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
         stalls: int | None = None, latency: int = 100, jobs: int | None = None,
-        effort: str | None = None, step: Step = _silent) -> RunReport:
+        effort: str | None = None, open_device: OpenDevice | None = None,
+        keep_going: bool = False, step: Step = silent) -> RunReport:
     """Run every image and, on the RTL, compare every tensor with the golden model.
 
     `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
     the seed of random pauses on the memory port, `latency` the memory's in cycles, `jobs` how many
     accelerators are simulated side by side (default: one for each processor), `effort` the C++
-    compiler's for the simulation (default: for long runs).
+    compiler's for the simulation (default: for long runs). `open_device` makes them in another
+    way. With `keep_going` an accelerator's failure doesn't end the run: what it had written is
+    compared, and the next image gets a fresh accelerator.
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
-    if jobs is not None and jobs < 1:
-        raise AddendError(f"jobs is {jobs}, must be at least 1")
-    jobs = min(len(images), jobs or os.cpu_count() or 1)
+    jobs = min(len(images), checked_jobs(jobs))
     report = RunReport(model=model.name, preset=preset.name, backend=backend,
                        adders=preset.adders, time_steps=model.time_steps,
                        classes=model.classes, logits_scale=model.logits.scale)
     integers = quantise_images(model, images.pixels)
+    devices: list[Device] = []
     if backend == "golden":
-        one, devices = _golden_image, []
+        jobs, what = 1, model.name
     else:
-        one, devices = _rtl_image, _devices(model, preset, jobs, stalls, latency, effort, report,
-                                            step)
-    free: queue.SimpleQueue[_Device | None] = queue.SimpleQueue()
-    for device in devices or [None]:
-        free.put(device)
-    what = model.name if backend == "golden" else f"{model.name} on {preset.name}"
+        what = f"{model.name} on {preset.name}"
+        fresh = _opener(model, preset, report, step, open_device or partial(
+            Device, layers=len(model.layers), stalls=stalls, latency=latency, effort=effort))
+        start = time.monotonic()
+        devices = [fresh() for _ in range(jobs)]
+        report.seconds_build = time.monotonic() - start
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for slot in range(jobs):
+        free.put(slot)
 
     def work(number: int) -> ImageResult:
-        device = free.get()
+        slot = free.get()
         try:
-            return one(model, images, number, integers[number], device)
+            if backend == "golden":
+                return _golden_image(model, images, number, integers[number])
+            if devices[slot].failed:
+                devices[slot].close()
+                devices[slot] = fresh()
+            return _rtl_image(model, images, number, integers[number], devices[slot], keep_going)
         finally:
-            free.put(device)
+            free.put(slot)
 
     start = time.monotonic()
     try:
-        with ThreadPoolExecutor(max(1, len(devices))) as pool:
+        with ThreadPoolExecutor(jobs) as pool:
             results = pool.map(work, range(len(images)))
             step(f"{what}, images", 0, len(images))
             try:
@@ -151,109 +156,81 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
     return report
 
 
-def _golden_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
-                  device: None) -> ImageResult:
-    golden = evaluate(model, image)
-    return _result(model, images, number, golden, golden, None, None)
+def checked_jobs(jobs: int | None) -> int:
+    """How many accelerators are simulated side by side."""
+    if jobs is not None and jobs < 1:
+        raise AddendError(f"jobs is {jobs}, must be at least 1")
+    return jobs or os.cpu_count() or 1
 
 
-def _rtl_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
-               device: "_Device") -> ImageResult:
-    found, counters, cycles = device.run(image, number)
-    return _result(model, images, number, evaluate(model, image), found, counters, cycles)
+def failure_text(error: Exception, model: IntegerModel) -> str:
+    """An accelerator's failure, its layer by name."""
+    if isinstance(error, DeviceError) and error.layer < len(model.layers):
+        return f"{error} ('{model.layers[error.layer].name}')"
+    return str(error)
 
 
-def _devices(model: IntegerModel, preset: Preset, count: int, stalls: int | None, latency: int,
-             effort: str | None, report: RunReport, step: Step) -> "list[_Device]":
-    # not at the top: the simulator needs Amaranth
-    from sim.build import FAST, build
-
+def _opener(model: IntegerModel, preset: Preset, report: RunReport, step: Step,
+            open_device: OpenDevice) -> Callable[[], Device]:
+    """Compile the model; returns what opens one more device with its program."""
     step(f"compiling {model.name} for {preset.name}", 0, 0)
     start = time.monotonic()
     program = compile_model(model, preset)
     report.seconds_compile = time.monotonic() - start
     step(f"building the simulation of {preset.name}", 0, 0)
-    start = time.monotonic()
-    effort = FAST if effort is None else effort
-    build(preset.name, effort=effort)
-    report.seconds_build = time.monotonic() - start
-    return [_Device(model, program, stalls, latency, effort) for _ in range(count)]
+    return partial(open_device, program)
 
 
-class _Device:
-    """A simulated accelerator with the program of a model in its memory."""
-
-    def __init__(self, model: IntegerModel, program: Program, stalls: int | None, latency: int,
-                 effort: str) -> None:
-        from sim.verilated import VerilatedTransport
-
-        self.program, self.latency, self.stalls = program, latency, stalls
-        self.transport = LayerClock(VerilatedTransport(
-            program.preset, memory_bytes=_whole_pages(program), effort=effort), len(model.layers))
-        self.driver = Driver(self.transport, program.preset)
-        self.driver.load(program.segments)
-
-    def close(self) -> None:
-        self.transport.close()
-
-    def run(self, image: torch.Tensor,
-            number: int) -> tuple[dict[str, torch.Tensor], Counters, list[int]]:
-        """Every tensor that the accelerator writes, its counters, and the cycles of each layer."""
-        program, memory = self.program, self.transport.memory
-        readable, writable = Region(*program.read_region), Region(*program.write_region)
-        memory[writable.base:writable.limit] = _POISON
-        program.write_input(memory, image.numpy())
-        self.transport.start()
-        # every image has a seed of its own, whichever device runs it, and whenever
-        self.transport.inner.set_timing(
-            self.latency, program.preset.beat_bytes, 0 if self.stalls is None else STALL,
-            0 if self.stalls is None else self.stalls + number)
-        counters = self.driver.run(
-            program.address, program.count, readable, writable,
-            timeout=100 * program.predicted_cycles + 10_000_000)
-        found = {name: torch.from_numpy(np.ascontiguousarray(program.read_tensor(memory, name)))
-                 for name in program.tensors if name != program.input_name}
-        return found, counters, self.transport.layers(counters.cycles)
+def _golden_image(model: IntegerModel, images: Images, number: int,
+                  image: torch.Tensor) -> ImageResult:
+    golden = evaluate(model, image)
+    return _result(model, images, number, golden, golden, compared=False)
 
 
-def _whole_pages(program: Program) -> int:
-    return -(-(program.base + program.size) // 4096) * 4096
+def _rtl_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
+               device: Device, keep_going: bool) -> ImageResult:
+    golden = evaluate(model, image)
+    counters = cycles = failure = None
+    try:
+        counters, cycles = device.run({model.input.tensor: image}, number)
+    except device.failures as error:
+        if not keep_going:
+            raise
+        failure = failure_text(error, model)
+    found = device.tensors(name for layer in model.layers for name in layer.outputs.values())
+    result = replace(_result(model, images, number, golden, found, cycles, compared=True),
+                     failure=failure)
+    return result if counters is None else replace(
+        result, cycles=counters.cycles, bytes_read=counters.bytes_read,
+        bytes_written=counters.bytes_written, additions=counters.additions)
 
 
 def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, torch.Tensor],
-            found: dict[str, torch.Tensor], counters: Counters | None,
-            cycles: list[int] | None) -> ImageResult:
-    """One image's account; compares when there are counters, that is, a device's tensors."""
+            found: dict[str, torch.Tensor], cycles: list[int] | None = None, *,
+            compared: bool) -> ImageResult:
+    """One image's account."""
     useful = useful_additions(model, golden)
-    layers, compared, values = [], 0, 0
+    layers, tensors, values = [], 0, 0
     differences: list[Difference] = []
     for index, layer in enumerate(model.layers):
-        equal = None
-        if counters is not None:
-            before = len(differences)
-            for name in layer.outputs.values():
-                compared += 1
-                values += golden[name].numel()
-                difference = first_difference(number, layer, name, golden[name], found[name])
-                if difference is not None:
-                    differences.append(difference)
-            equal = len(differences) == before
+        wrong = []
+        if compared:
+            wrong = layer_differences(number, layer, golden, found)
+            tensors += len(layer.outputs)
+            values += sum(golden[name].numel() for name in layer.outputs.values())
+            differences += wrong
         spikes = layer.outputs.get("spikes")
         layers.append(LayerResult(
             name=layer.name, kind=layer.kind,
             spikes=0 if spikes is None else int(golden[spikes].sum()),
             digits=sum(_digits(model, golden, name) for name in layer.inputs),
             useful_additions=useful[layer.name], cycles=None if cycles is None else cycles[index],
-            equal=equal))
+            equal=not wrong if compared else None))
     logits = found[model.logits.tensor].tolist()
-    result = ImageResult(
+    return ImageResult(
         name=images.names[number], truth=None if images.labels is None else images.labels[number],
         prediction=max(range(len(logits)), key=logits.__getitem__), logits=logits, layers=layers,
-        tensors_compared=compared, values_compared=values, differences=differences)
-    if counters is None:
-        return result
-    return replace(result, cycles=counters.cycles, bytes_read=counters.bytes_read,
-                   bytes_written=counters.bytes_written, additions=counters.additions)
+        tensors_compared=tensors, values_compared=values, differences=differences)
 
 
 def _digits(model: IntegerModel, golden: dict[str, torch.Tensor], name: str) -> int:

@@ -13,6 +13,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+import sw.compare
 import sw.run
 from hw.presets import get_preset
 from sim.build import QUICK
@@ -36,10 +37,12 @@ def addend(*arguments: object) -> Result:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulations that build sooner and run slower."""
     monkeypatch.setattr(sw.run, "run", functools.partial(sw.run.run, effort=QUICK))
+    monkeypatch.setattr(sw.compare, "compare",
+                        functools.partial(sw.compare.compare, effort=QUICK))
 
 
 def test_help_teaches() -> None:
-    for command in ("quantise", "run", "compile", "info", "verilog"):
+    for command in ("quantise", "run", "compare", "compile", "info", "verilog"):
         result = addend(command, "--help")
         assert result.exit_code == 0 and "Example" in result.output
 
@@ -95,25 +98,60 @@ def test_rtl_is_the_golden_model(folder: Path, tmp_path: Path, model: IntegerMod
     assert sum(layer["cycles"] for layer in layers) == report["cycles"]
 
 
-def test_a_difference_fails_and_is_named(folder: Path, quick: None,
-                                         monkeypatch: pytest.MonkeyPatch,
-                                         model: IntegerModel) -> None:
-    layer = model.layers[4]
-    name = next(iter(layer.outputs.values()))
+@pytest.fixture
+def wrong(model: IntegerModel, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the golden model be wrong in one value of layer 4; returns the tensor's name."""
+    name = next(iter(model.layers[4].outputs.values()))
 
-    def wrong(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
+    def evaluate_wrongly(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
         made = evaluate(*arguments, **options)
         made[name] = made[name].clone()
         made[name][1, 2, 0, 1] ^= 1
         return made
 
-    monkeypatch.setattr(sw.run, "evaluate", wrong)
+    monkeypatch.setattr(sw.run, "evaluate", evaluate_wrongly)
+    return name
+
+
+def test_a_difference_fails_and_is_named(folder: Path, quick: None, wrong: str,
+                                         model: IntegerModel) -> None:
     result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
                     "--preset", "tiny", "--limit", 1)
     assert result.exit_code == 1
     assert "bit-exact: no" in result.output
-    assert f"layer '{layer.name}', tensor '{name}', time step 1, channel 2, y 0, x 1" \
-        in result.output
+    assert (f"layer '{model.layers[4].name}', tensor '{wrong}', time step 1, channel 2, y 0, x 1"
+            in result.output)
+
+
+@pytest.mark.parametrize("more", [[], ["--teacher-forced"]], ids=["whole", "teacher-forced"])
+def test_compare_equal(folder: Path, tmp_path: Path, model: IntegerModel, quick: None,
+                       more: list[str]) -> None:
+    result = addend("compare", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--limit", 2, "--json", tmp_path / "c.json", *more)
+    assert result.exit_code == 0, result.output
+    assert "Accelerator and golden model are equal" in result.output
+    written = json.loads((tmp_path / "c.json").read_text())
+    outputs = [model.tensors[name] for layer in model.layers for name in layer.outputs.values()]
+    assert written["equal"] is True and written["teacher_forced"] is bool(more)
+    assert written["tensors_compared"] == 2 * len(outputs)
+    assert written["values_compared"] == 2 * sum(torch.Size(t.shape).numel() for t in outputs)
+    assert [image["first"] for image in written["images"]] == [None, None]
+
+
+def test_compare_names_the_first_difference(folder: Path, tmp_path: Path, quick: None, wrong: str,
+                                            model: IntegerModel) -> None:
+    result = addend("compare", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--limit", 1, "--json", tmp_path / "c.json")
+    assert result.exit_code == 1
+    layer = model.layers[4].name
+    assert (f"first difference: image 0, layer '{layer}', tensor '{wrong}', time step 1, "
+            "channel 2, y 0, x 1: the golden model has" in result.output)
+    assert "differ in 1 of the images, in 1 layers" in result.output
+    (image,) = json.loads((tmp_path / "c.json").read_text())["images"]
+    assert image["first"]["layer"] == layer and image["first"]["count"] == 1
+    assert image["first"]["place"] == {"time step": 1, "channel": 2, "y": 0, "x": 1}
+    assert image["first"]["expected"] != image["first"]["found"]
+    assert image["later_layers"] == [] and image["differences"] == [image["first"]]
 
 
 def test_first_difference_counts_and_places() -> None:
@@ -163,6 +201,8 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     (["run", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),
     (["run", "CHECKPOINT", "--images", "IMAGES", "--preset", "tiny"], "not an Addend model file"),
     (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--limit", "0"], "limit is 0"),
+    (["compare", "MODEL", "--images", "none.npz", "--preset", "tiny"], "none.npz: no such file"),
+    (["compare", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--jobs", "0"], "jobs is 0"),
     (["compile", "IMAGES", "--preset", "tiny"], "not a whole safetensors file"),
     (["info", "--preset", "huge"], "no preset 'huge'"),
     (["quantise", "MODEL", "--calibration", "IMAGES", "-o", "m.safetensors"],

@@ -10,9 +10,13 @@ from sim.verilated import ProtocolError, VerilatedTransport
 from tb.driver.rogue import RULES
 
 
-def rogue(rule, **options):
+def rogue(rule, lost_read=None, lost_write=None, **options):
     transport = VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 16, effort=QUICK,
                                    generator="tb.driver.rogue:generate_rogue", **options)
+    if lost_read is not None:
+        transport.lose_read(lost_read)
+    if lost_write is not None:
+        transport.lose_write(lost_write)
     transport.write32(0, rule)
     return transport
 
@@ -26,6 +30,18 @@ def test_each_broken_rule_is_seen(rule):
         else:
             with pytest.raises(ProtocolError, match=RULES[rule]):
                 transport.wait(1000)
+
+
+def test_lost_beats():
+    """The rogue reads and writes two beats at 64."""
+    with rogue(0, lost_write=64) as transport:
+        assert transport.wait(1000)
+        assert transport.memory[64] == 0 and transport.memory[72] == 0x55
+    with rogue(0, lost_read=64) as transport:
+        assert transport.wait(1000)
+    with (rogue(0, lost_read=72) as transport,
+          pytest.raises(ProtocolError, match="last beat can't get lost")):
+        transport.wait(1000)
 
 
 def test_latency():
