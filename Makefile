@@ -7,6 +7,7 @@ PRESET ?= ecp5
 TIME_STEPS ?= 4
 LIMIT ?= 8
 PYTEST_FLAGS ?=
+PARALLEL ?= -n auto --dist loadfile
 
 # the bundled network and its images
 CHECKPOINT := models/cifar10_v2.safetensors
@@ -46,10 +47,10 @@ run: $(STAMP) $(MODEL) ## real images through the accelerator, compared bit for 
 	    --json build/run.json
 
 test: $(STAMP) ## the fast tests
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 test-long: $(STAMP) ## every test
-	$(BIN)/python -m pytest -m '' $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m '' $(PYTEST_FLAGS)
 
 lint: $(STAMP) ## style and likely mistakes
 	$(BIN)/ruff check .
