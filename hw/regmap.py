@@ -43,9 +43,10 @@ class ErrorCode(enum.IntEnum):
     NO_END = 11  # program_count descriptors and no END
     SEMAPHORE_OVERFLOW = 12  # a semaphore was raised beyond 255
     WATCHDOG = 13  # no progress for watchdog_cycles
+    FIELD_RANGE = 14  # a field of a CONV or KTV breaks its limit, see hw.limits
     RESIDUAL_OVERFLOW = 16  # a residual value left its 16 bits
-    COMPUTE_2 = 17  # reserved for the compute unit, as are the codes up to 30
-    COMPUTE_3 = 18
+    WINDOW_READS = 17  # a window took more reads than window_reads
+    COMPUTE_3 = 18  # reserved for the compute unit, as are the codes up to 30
     COMPUTE_4 = 19
 
 
