@@ -176,13 +176,31 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def c_header() -> str:
-    """Return the register addresses and error codes as C macros."""
-    lines = ["// Generated from hw/regmap.py.", "#pragma once"]
-    lines += [f"#define ADDEND_{register.name.upper()} {address(register.name):#05x}u"
-              for register in REGISTERS]
-    lines += [f"#define ADDEND_ERROR_{code.name} {code.value}u" for code in ErrorCode]
-    return "\n".join(lines) + "\n"
+def c_header(preset: Preset) -> str:
+    """Return the registers of a preset's accelerator as a C header.
+
+    Byte addresses, the mask and lowest bit of each field, error codes, and what identity and
+    version must read as. The preprocessor alone understands it: it suits assembler, too.
+    """
+    lines = ["/* SPDX-License-Identifier: Apache-2.0",
+             f" * Registers of Addend, preset {preset.name}. Generated from hw/regmap.py. */",
+             "#ifndef ADDEND_REGISTERS_H", "#define ADDEND_REGISTERS_H", ""]
+
+    def define(name: str, value: str, text: str = "") -> None:
+        lines.append(f"#define ADDEND_{name.upper()} {value}" + (f" /* {text} */" if text else ""))
+
+    for register in REGISTERS:
+        define(register.name, f"{address(register.name):#05x}u", register.text)
+        for field, (name, lsb, width) in zip(register.fields, register.ports(), strict=False):
+            define(f"{name}_mask", f"{((1 << width) - 1) << lsb:#x}u", field.text)
+            define(f"{name}_shift", f"{lsb}u")
+    lines.append("")
+    define("identity_value", f"{identity(preset):#010x}u", "what identity reads as")
+    define("version_value", f"{VERSION:#010x}u", "what version reads as")
+    lines.append("")
+    for code in ErrorCode:
+        define(f"error_{code.name}", f"{code.value}u")
+    return "\n".join([*lines, "", "#endif"]) + "\n"
 
 
 if __name__ == "__main__":
