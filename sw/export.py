@@ -12,7 +12,11 @@ from hw import regmap
 from hw.presets import Preset
 from sw.compile.program import Program
 
-__all__ = ["export_program", "export_verilog", "write_bytes", "write_json"]
+__all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_json"]
+
+CORES = ("lif", "conv", "sdsa")
+"""Components that can be exported alone; see hw.generate."""
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file under a temporary name, then rename it."""
