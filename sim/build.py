@@ -107,10 +107,11 @@ def _tools(effort: str) -> tuple[dict[str, str], str]:
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
-          traced: bool = False) -> Path:
+          traced: bool = False, unknown: bool = False) -> Path:
     """Return the path of the model's shared object, for pyverilator.PyVerilator.
 
-    Only a ``traced`` model shows more than its ports in a VCD; it is slower.
+    Only a ``traced`` model shows more than its ports in a VCD; it is slower. In an ``unknown``
+    model what has no value at power-up can be given a random one.
     """
     text = verilog(preset_name, generator)
     preset = get_preset(preset_name)
@@ -118,7 +119,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
 
     tools, cflags = _tools(effort)
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
-                  str(traced), tools["MAKEFLAGS"], cflags)
+                  str(traced), str(unknown), tools["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"
     library = folder / "Vaddend"
     if library.exists():
@@ -129,7 +130,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
         Path(work, "addend.v").write_text(text)
         done = subprocess.run(
             [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes),
-             "0" if traced else "1", cflags],
+             "0" if traced else "1", "unique" if unknown else "fast", cflags],
             env=tools, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the model of {preset_name} does not build:\n"

@@ -204,7 +204,15 @@ struct Harness {
 extern "C" {
 
 // A context of its own for the next model: a context never forgets a model that was deleted.
-void harness_context() { Verilated::threadContextp(new VerilatedContext); }
+// With a seed, what has no value at power-up gets a random one (models built with --x-initial unique).
+void harness_context(uint32_t seed) {
+    VerilatedContext* const context = new VerilatedContext;
+    if (seed) {
+        context->randReset(2);
+        context->randSeed(int(seed));
+    }
+    Verilated::threadContextp(context);
+}
 
 Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
     Harness* const h = new Harness;

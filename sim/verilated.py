@@ -28,7 +28,8 @@ class VerilatedTransport(Transport):
 
     Memory answers ``latency`` cycles later and moves ``bandwidth`` bytes a cycle, reads and
     writes together (None: one beat). ``stall`` (0 to 255, of 256) pauses each channel at random,
-    by ``seed``. ``trace`` writes a VCD, with a slower model.
+    by ``seed``. ``trace`` writes a VCD, with a slower model. With ``power_up``, a seed above 0,
+    whatever has no initial value in the Verilog begins with a random one, memories too.
     """
 
     _handle = None
@@ -36,13 +37,16 @@ class VerilatedTransport(Transport):
     def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
                  bandwidth: float | None = None, stall: int = 0, seed: int = 0,
                  trace: str | Path | None = None, generator: str = builder.GENERATOR,
-                 effort: str = builder.FAST) -> None:
+                 effort: str = builder.FAST, power_up: int | None = None) -> None:
         if memory_bytes % 4096 or not 0 < memory_bytes < 1 << 32:
             raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
                              f"not {memory_bytes}")
+        if power_up is not None and not 0 < power_up < 1 << 31:
+            raise ValueError(f"power_up must be 1 to 2^31 - 1, not {power_up}")
         self._memory = np.zeros(memory_bytes, np.uint8)
-        library = builder.build(preset.name, generator, effort, trace is not None)
-        ctypes.CDLL(str(library)).harness_context()
+        library = builder.build(preset.name, generator, effort, trace is not None,
+                                power_up is not None)
+        ctypes.CDLL(str(library)).harness_context(ctypes.c_uint32(power_up or 0))
         self._model = pyverilator.PyVerilator(str(library))
         self._library = _declare(self._model.lib)
         self._handle = self._library.harness_open(
