@@ -3,9 +3,10 @@
 
 import re
 
-from hw.generate import generate
+from hw.generate import TOP, generate
+from tb.yosys import yosys
 
-__all__ = ["generate_bare", "generate_planted"]
+__all__ = ["generate_bare", "generate_netlist", "generate_planted"]
 
 _INITIAL = re.compile(
     r"^(  reg (?:\[\d+:0\] )?(?!\\\$auto)\S+ +)= \d+'[hd][0-9a-f]+;$", re.MULTILINE)
@@ -28,3 +29,13 @@ def generate_planted(preset_name: str) -> str:
         rf"    if \(rst\) begin\n      {re.escape(following)}\s+= 3'h0;\n    end\n", "", body)
     assert count == 1
     return text.replace(body, planted)
+
+
+def generate_netlist(preset_name: str) -> str:
+    """Return the netlist that Yosys makes of it: gates and registers; memories stay memories."""
+    said, text = yosys(generate(preset_name), (
+        f"read_verilog in.v; synth -flatten -noabc -run begin:fine -top {TOP}; "
+        "opt -fast -full; techmap; opt -fast; abc; opt_clean -purge; "
+        "write_verilog -noattr out.v"))
+    assert text is not None, said
+    return text
