@@ -76,11 +76,19 @@ class VerilatedTransport(Transport):
         """Clock cycles since reset."""
         return self._library.harness_cycle(self._handle)
 
+    def set_mute(self, *channels: str) -> None:
+        """Let memory no longer answer on these channels, of "ar", "r", "aw", "w", "b"."""
+        mask = sum(1 << ("ar", "r", "aw", "w", "b").index(channel) for channel in channels)
+        self._library.harness_mute(self._handle, mask)
+
     def read32(self, address: int) -> int:
-        return self._library.harness_read32(self._handle, address)
+        value = self._library.harness_read32(self._handle, address)
+        self._check(b"the registers do not answer")
+        return value
 
     def write32(self, address: int, value: int) -> None:
         self._library.harness_write32(self._handle, address, value)
+        self._check(b"the registers do not answer")
 
     def step(self, cycles: int) -> None:
         """Let ``cycles`` clock cycles pass."""
@@ -91,10 +99,14 @@ class VerilatedTransport(Transport):
         while outcome == 0 and timeout > 0:
             outcome = self._library.harness_run(self._handle, min(timeout, _CHUNK))
             timeout -= _CHUNK
-        error = self._library.harness_error(self._handle)
-        if error:
-            raise ProtocolError(error.decode())
+        self._check(b"")
         return outcome == 1
+
+    def _check(self, part: bytes) -> None:
+        """Raise the error that the harness noted, if ``part`` is in its text."""
+        error = self._library.harness_error(self._handle)
+        if error and part in error:
+            raise ProtocolError(error.decode())
 
     def close(self) -> None:
         if self._handle is not None:
@@ -111,6 +123,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     for name, result, *arguments in (
             ("open", pointer, pointer, pointer, u64), ("close", None, pointer),
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
+            ("mute", None, pointer, u32),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
             ("step", None, pointer, u64), ("read32", u32, pointer, u32),

@@ -135,8 +135,12 @@ class Driver:
         if status & _ERROR:
             code, index, layer = (self.register(f"error_{name}")
                                   for name in ("code", "index", "layer"))
-            self.reset()
-            raise DeviceError(code, index, layer, self._broken_limit(program, count, index))
+            error = DeviceError(code, index, layer, self._broken_limit(program, count, index))
+            try:
+                self.reset()
+            except DeviceTimeout as late:
+                raise DeviceTimeout(f"{error}; {late}") from error
+            raise error
         if not arrived or not status & _DONE:
             layer = self.register("layer")
             self.reset()
