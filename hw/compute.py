@@ -14,9 +14,9 @@ from hw.presets import Preset
 from hw.sdsa.count_matrix import CountMatrix
 from hw.sequencer import Sequencer
 
-__all__ = ["ERROR_RESIDUAL", "STALL_CAUSES", "Compute"]
+__all__ = ["ERROR_READS", "ERROR_RESIDUAL", "STALL_CAUSES", "Compute"]
 
-ERROR_RESIDUAL = 1
+ERROR_RESIDUAL, ERROR_READS = 1, 2
 STALL_CAUSES = ("idle", "epilogue", "weights", "spikes")
 
 
@@ -40,7 +40,8 @@ class Compute(wiring.Component):
     done_valid, done_post : Out
         A descriptor ended; the semaphores to raise.
     error, error_layer : Out
-        Sticky: ERROR_RESIDUAL, a residual word that does not fit 16 bits.
+        Sticky: ERROR_RESIDUAL, a residual word that does not fit 16 bits; ERROR_READS, a window
+        that took more reads than ``window_reads``.
     count_additions, count_skipped : Out
         Adder slots used, zero words skipped, in this cycle.
     stall_cause : Out
@@ -165,6 +166,9 @@ class Compute(wiring.Component):
             self.idle.eq(sequencer.idle),
         ]
         layers = [descriptor[16:32] for descriptor in sequencer.descriptors]
-        with m.If(epilogue.overflow & (self.error == 0)):
-            m.d.sync += [self.error.eq(ERROR_RESIDUAL),
-                         self.error_layer.eq(Mux(epilogue.overflow_context, *layers[::-1]))]
+        for found, context, code in (
+                (epilogue.overflow, epilogue.overflow_context, ERROR_RESIDUAL),
+                (engine.exceeded, engine.exceeded_context, ERROR_READS)):
+            with m.If(found & (self.error == 0)):
+                m.d.sync += [self.error.eq(code),
+                             self.error_layer.eq(Mux(context, *layers[::-1]))]

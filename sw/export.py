@@ -2,7 +2,6 @@
 """Write results as files: reports, compiled programs, and Verilog. Whole files or none."""
 
 import dataclasses
-import importlib
 import json
 import os
 from pathlib import Path
@@ -15,9 +14,8 @@ from sw.compile.program import Program
 
 __all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_json"]
 
-CORES = {"lif": "hw.lif.epilogue:Epilogue", "conv": "hw.conv.group:Group",
-         "sdsa": "hw.sdsa.count_matrix:CountMatrix"}
-"""Components that can be exported alone: the class, built from a preset."""
+CORES = ("lif", "conv", "sdsa")
+"""Components that can be exported alone; see hw.generate."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -67,34 +65,26 @@ def export_program(program: Program, path: Path) -> list[Path]:
 
 
 def export_verilog(preset: Preset, folder: Path, core: str | None = None) -> list[Path]:
-    """Write Verilog of the accelerator, with its register header, or of one core."""
-    if core is None:
-        # not at the top: only this needs Amaranth
-        from hw.generate import TOP, generate
+    """Write Verilog of the accelerator or of one core, and what is needed to use it.
 
-        name, text = TOP, generate(preset.name)
-    else:
-        name, text = f"addend_{core}", _core(preset, core)
-    verilog = folder / f"{name}.v"
-    write_bytes(verilog, text.encode())
+    NAME.v (self-contained), NAME_template.v (a module that instantiates it), NAME_ports.md (a
+    table), NAME.json (the sizes); for the accelerator also NAME_registers.h.
+    """
+    # not at the top: only this needs Amaranth
+    from hw import generate, ports
+
+    name, component = generate.instance(preset, core)
+    title, listed = f"`{name}`, preset {preset.name}", ports.ports(component)
+    contents = {
+        f"{name}.v": generate.convert(name, component),
+        f"{name}_template.v": ports.template(name, title, listed),
+        f"{name}_ports.md": ports.markdown(title, listed)}
+    if core is None:
+        contents[f"{name}_registers.h"] = regmap.c_header(preset)
+    for file, text in contents.items():
+        write_bytes(folder / file, text.encode())
     parameters = folder / f"{name}.json"
     write_json(parameters, {"top": name, "preset": dataclasses.asdict(preset),
                             "adders": preset.adders,
                             "identity": None if core else regmap.identity(preset)})
-    if core is not None:
-        return [verilog, parameters]
-    header = folder / f"{name}_registers.h"
-    write_bytes(header, regmap.c_header().encode())
-    return [verilog, parameters, header]
-
-
-def _core(preset: Preset, core: str) -> str:
-    from amaranth.back import verilog
-
-    from hw.fastmem import fast_memories
-
-    module, name = CORES[core].split(":")
-    component = getattr(importlib.import_module(module), name)(preset)
-    with fast_memories():
-        return verilog.convert(component, name=f"addend_{core}", emit_src=False,
-                               strip_internal_attrs=True)
+    return [*(folder / file for file in contents), parameters]

@@ -94,7 +94,7 @@ class Control(wiring.Component):
 
         # program
         fetcher = unit("fetcher", Fetcher(self.preset.axi_bits))
-        dispatcher = unit("dispatcher", Dispatcher(self.preset.axi_bits))
+        dispatcher = unit("dispatcher", Dispatcher(self.preset))
         connect(m, fetcher.o_burst, flipped(self.o_burst))
         connect(m, flipped(self.i_data), fetcher.i_data)
         connect(m, fetcher.o, dispatcher.i)

@@ -7,37 +7,33 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.control.fetcher import fetched
-from hw.descriptor import CONV, KTV, LOAD, STORE, Opcode, Target
-from hw.dma.payloads import BEAT_BITS, INDEX_BITS, REPORT, TRANSFER
+from hw.descriptor import CONV, DESCRIPTOR_WORDS, FORMATS, LOAD, Opcode, Target
+from hw.dma.payloads import INDEX_BITS, REPORT, TRANSFER
+from hw.limits import BEAT_BITS, COUNTS, limits
 from hw.payloads import descriptor_layout
+from hw.presets import Preset
 from hw.regmap import ErrorCode
 
 __all__ = ["Dispatcher"]
 
-_COUNTS = {
-    Opcode.LOAD: (LOAD, ("length", "count_1", "count_2", "beat_step")),
-    Opcode.STORE: (STORE, ("length", "count_1", "count_2", "beat_step")),
-    Opcode.CONV: (CONV, ("time_steps", "repeat", "columns", "rows", "images")),
-    Opcode.KTV: (KTV, ("time_steps", "columns", "rows")),
-}
-"""Counts that must be at least 1."""
-
-
 _HEAD_WORDS = 1 + max(*(field.word for field in LOAD.fields.values()),
-                      *(form.fields[name].word for form, names in _COUNTS.values()
+                      *(form.fields[name].word for form, names in COUNTS.values()
                         for name in names))
-"""Words of a descriptor that are looked at here."""
+"""Words of a descriptor that are kept here; the others are looked at as they pass by."""
+
+_COMPUTES = (Opcode.CONV, Opcode.KTV)
 
 
 class Dispatcher(wiring.Component):
     """Decodes the program in order, and hands each descriptor to its unit.
 
     Beats for the compute unit are passed on as they come, but for the last one, which waits for
-    the checks. A descriptor takes a cycle for each of its beats and three more. A malformed
-    one is reported and nothing is dispatched after it; the same holds when the program is
-    exhausted before its END. After END nothing is dispatched.
+    the checks. A descriptor takes a cycle for each of its beats and three more (four, where the
+    last beat holds a field that has limits). One that breaks a rule of hw.limits is reported and
+    nothing is dispatched after it; the same holds when the program is exhausted before its END.
+    After END nothing is dispatched.
 
-    Parameters: ``axi_bits``, the alignment of addresses.
+    Parameters: ``preset``, for its limits.
 
     Members: ``i`` beats of descriptors; ``exhausted`` there are no more; ``o_load``, ``o_store``;
     ``o_compute`` beats; ``o_index`` the number of each descriptor given to compute, before its
@@ -45,8 +41,9 @@ class Dispatcher(wiring.Component):
     report, held.
     """
 
-    def __init__(self, axi_bits):
-        self.axi_bits = axi_bits
+    def __init__(self, preset: Preset):
+        self.preset = preset
+        self.axi_bits = axi_bits = preset.axi_bits
         super().__init__({
             "i": In(stream.Signature(fetched(axi_bits))), "exhausted": In(1),
             "o_load": Out(stream.Signature(TRANSFER)), "o_store": Out(stream.Signature(TRANSFER)),
@@ -54,15 +51,15 @@ class Dispatcher(wiring.Component):
             "o_index": Out(stream.Signature(INDEX_BITS)), "o_end": Out(stream.Signature(16)),
             "index": Out(INDEX_BITS), "error": Out(REPORT)})
 
-    def _fault(self, m, words):
-        """Return the error code of a descriptor."""
+    def _fault(self, m, words, outside):
+        """Return the error code of a descriptor; ``outside``: a field broke its limit."""
         shift = exact_log2(self.axi_bits // 8)
         head = descriptor_layout(LOAD)(words)
         opcode = words[:8]
         transfer = (opcode == Opcode.LOAD) | (opcode == Opcode.STORE)
         zero = Signal()
         with m.Switch(opcode):
-            for code, (form, names) in _COUNTS.items():
+            for code, (form, names) in COUNTS.items():
                 with m.Case(code):
                     m.d.comb += zero.eq(
                         Cat(descriptor_layout(form)(words)[name] == 0 for name in names).any())
@@ -75,11 +72,44 @@ class Dispatcher(wiring.Component):
              (opcode == Opcode.LOAD) & (head["target"] > max(Target))),
             (ErrorCode.MISALIGNED, transfer & low.any()),
             (ErrorCode.BUFFER_RANGE, transfer & head["buffer"][BEAT_BITS:].any()),
+            (ErrorCode.FIELD_RANGE, outside),
         )
         fault = C(0, 8)
         for code, holds in reversed(faults):
             fault = Mux(holds, code, fault)
         return fault
+
+    def _outside(self, m, words, last, came):
+        """Return whether a field of a CONV or KTV broke its limit, two cycles after its beat.
+
+        ``last`` is the latest beat, ``came`` its number, one-hot, in the cycle after it was taken.
+        A broken limit is never forgotten: nothing is dispatched after it.
+        """
+        bits = self.axi_bits
+        broken = Signal(len(came))
+        flags = descriptor_layout(CONV)(words).flags
+        for opcode in _COMPUTES:
+            is_opcode = Signal(name=f"is_{opcode.name.lower()}")
+            m.d.comb += is_opcode.eq(words[:8] == opcode)
+            for limit in limits(opcode, self.preset):
+                field = FORMATS[opcode].fields[limit.field]
+                beat, lsb = divmod(32 * field.word + field.lsb, bits)
+                value = last[lsb:lsb + field.width]
+                wrong = [] if limit.high is None else [value > limit.high]
+                wrong += [value < limit.low] if limit.low else []
+                wrong += [value[:exact_log2(limit.step)].any()] if limit.step > 1 else []
+                matters = (flags & limit.only).any() if limit.only else C(1, 1)
+                if limit.unless:
+                    matters &= ~(flags & limit.unless).any()
+                with m.If(came[beat] & is_opcode & matters & Cat(wrong).any()):
+                    m.d.sync += broken[beat].eq(1)
+        return broken.any()
+
+    def _late(self):
+        """Return whether the last beat of a CONV or KTV holds a field that has limits."""
+        words = max(FORMATS[opcode].fields[limit.field].word
+                    for opcode in _COMPUTES for limit in limits(opcode, self.preset))
+        return 32 * words >= 32 * DESCRIPTOR_WORDS - self.axi_bits
 
     def elaborate(self, platform):
         m = Module()
@@ -87,12 +117,12 @@ class Dispatcher(wiring.Component):
         beats = -(-32 * _HEAD_WORDS // bits)
         kept = Signal(bits * beats, reset_less=True)
         words = Cat(kept, C(0, 1024 - len(kept)))
-        place = Signal(beats, init=1)  # one-hot: the beat of the head that comes next
+        place = Signal(32 * DESCRIPTOR_WORDS // bits, init=1)  # one-hot: the beat that comes next
+        came = Signal.like(place, init=0)
         last = Signal(bits, reset_less=True)
         i = self.i.payload
         head = descriptor_layout(LOAD)(words)
         for_compute = Signal()
-        computes = (Opcode.CONV, Opcode.KTV)
 
         for output in (self.o_load, self.o_store):
             m.d.comb += output.payload.index.eq(self.index)
@@ -104,7 +134,8 @@ class Dispatcher(wiring.Component):
         fault = Signal(8)
         route = Signal(4)  # one-hot: load, store, compute, end
         m.d.sync += [
-            fault.eq(self._fault(m, words)),
+            came.eq(Mux(self.i.valid & self.i.ready, place, 0)),
+            fault.eq(self._fault(m, words, self._outside(m, words, last, came))),
             route.eq(Cat(words[:8] == Opcode.LOAD, words[:8] == Opcode.STORE, for_compute,
                          words[:8] == Opcode.END))]
         begun = Signal()  # the first beat has been taken
@@ -125,17 +156,19 @@ class Dispatcher(wiring.Component):
                                  place.eq(Mux(i.last, 1, place << 1))]
                     with m.If(place[0] & ~begun):
                         m.d.sync += for_compute.eq(
-                            Cat(i.data[:8] == opcode for opcode in computes).any())
+                            Cat(i.data[:8] == opcode for opcode in _COMPUTES).any())
                     m.d.sync += begun.eq(~i.last)
                     for number in range(beats):
                         with m.If(place[number]):
                             m.d.sync += kept.word_select(number, bits).eq(i.data)
                     with m.If(i.last):
-                        m.next = "CHECK"
+                        m.next = "WATCH" if self._late() else "CHECK"
                 with m.If(self.exhausted & ~self.i.valid):
                     m.d.sync += [self.error.code.eq(ErrorCode.NO_END),
                                  self.error.index.eq(i.index)]
                     m.next = "STOP"
+            with m.State("WATCH"):
+                m.next = "CHECK"
             with m.State("CHECK"):
                 m.next = "ROUTE"
             with m.State("ROUTE"):

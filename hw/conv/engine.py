@@ -49,6 +49,8 @@ class ConvEngine(wiring.Component):
     adding : Out
         Groups that add a weight row now; ``skipped``: zero words dropped now; ``waits``: for each
         group, bits idle, result not taken, weights being written.
+    exceeded, exceeded_context : Out
+        A window took more reads than ``window_reads``.
     """
 
     def __init__(self, preset: Preset):
@@ -87,6 +89,8 @@ class ConvEngine(wiring.Component):
             "adding": Out(range(groups + 1)),
             "skipped": Out(range(preset.map_banks + 1)),
             "waits": Out(3).array(groups),
+            "exceeded": Out(1),
+            "exceeded_context": Out(1),
         })
 
     def elaborate(self, platform):
@@ -105,6 +109,8 @@ class ConvEngine(wiring.Component):
             walker.descriptor.eq(Mux(self.context, self.descriptors[1], self.descriptors[0])),
             self.walking.eq(self.start | walker.busy),
             self.active.eq(reader.active), self.skipped.eq(reader.skipped),
+            self.exceeded.eq(reader.exceeded),
+            self.exceeded_context.eq(reader.exceeded_context),
             self.unit_valid.eq(reader.tag_valid), self.unit_context.eq(reader.tag.context),
             tags.push_valid.eq(reader.tag_valid), tags.push_group.eq(reader.tag_group),
             tags.push.eq(reader.tag), tags.group.eq(self.tag_group), self.tag.eq(tags.tag),

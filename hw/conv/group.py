@@ -23,11 +23,34 @@ class Group(wiring.Component):
 
     Members
     -------
-    entry_valid, entry, nonzero : In
+    entry_valid : In
+        Strobe: an entry arrives. The queue holds ``fifo_depth`` of them.
+    entry : In
+        Up to ``map_banks`` words of a window, and what they mean.
+    nonzero : In, one bit a word
+        The word has a set bit, and counts.
     entry_popped : Out
-        In the cycle before.
-    enable, wants, row, hold, weights : see Lanes
-    result_valid, result, result_context, free, adding : see Lanes
+        Strobe: an entry left the queue in the cycle before.
+    enable : Out
+        The group moves in this cycle; 0 while its result is not taken, or ``hold``.
+    wants : Out
+        The bank of the weight buffer that is to be read now, one-hot.
+    row : Out
+        The weight row to be read.
+    hold : In
+        The group must stand, for the bank is being written.
+    weights : In
+        The weight row of 2 enabled cycles ago: ``lanes`` bytes, lane 0 lowest.
+    result_valid : Out
+        A result is there, until it is freed.
+    result : Out
+        ``lanes`` sums of ``acc_width`` bits, lane 0 lowest, two's complement.
+    result_context : Out
+        The context that the result belongs to.
+    free : In
+        Strobe: the result is taken.
+    adding : Out
+        A weight row is added in this cycle.
     """
 
     def __init__(self, preset: Preset):

@@ -80,7 +80,7 @@ class MapBuffer(wiring.Component):
             m.d.comb += [write.addr.eq(address), write.en.eq(strobe),
                          write.data.eq(word.word_select(bank % beat_words, WORD_BITS))]
             place = Signal(range(preset.map_rows), name=f"row_{bank}", reset_less=True)
-            m.d.sync += [place.eq(row + (offset > bank)),
+            m.d.sync += [place.eq(row + ((offset > bank) if bank < banks - 1 else 0)),
                          raw[bank].eq(block_read(m, memory, f"read_{bank}", place, enable))]
         nonzero = [word.any() for word in raw]
         words, flags = raw, nonzero

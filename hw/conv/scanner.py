@@ -110,7 +110,9 @@ class Scanner(wiring.Component):
         with m.If(advance):
             m.d.sync += [
                 word_valid.eq(ahead_valid), now.eq(ahead), word.eq(ahead_word),
-                rest.eq(ahead_rest), single.eq(~ahead_rest.any() | ahead.depthwise),
+                # an empty entry holds any word: one token for it, whatever its bits
+                rest.eq(ahead_rest),
+                single.eq(~ahead_rest.any() | ahead.depthwise | ahead.empty),
             ]
         with m.Elif(self.enable & ~extra):
             m.d.sync += [word.eq(rest), rest.eq(next_rest), single.eq(~next_rest.any())]

@@ -107,6 +107,7 @@ class PixelWalker(wiring.Component):
         room = Signal(signed(words + 3), reset_less=True)
         with m.If(move):
             m.d.sync += [
+                ahead.eq(0),  # what isn't set below; it has no reset
                 ahead_valid.eq(active), ahead_x.eq(x), room.eq(d.row_words - x),
                 ahead.origin.eq(plane_base + x), ahead.y.eq(y), ahead.weight.eq(d.weight_base),
                 ahead.tag.context.eq(self.context), ahead.tag.first.eq(1),

@@ -49,6 +49,8 @@ class WindowReader(wiring.Component):
         For each context: tags are still to come.
     skipped : Out
         Zero words that were read now.
+    exceeded, exceeded_context : Out
+        A unit takes more reads than ``window_reads``: entries may have been lost.
     """
 
     def __init__(self, preset: Preset):
@@ -71,6 +73,8 @@ class WindowReader(wiring.Component):
             "tag_popped": In(groups),
             "active": Out(2),
             "skipped": Out(range(preset.map_banks + 1)),
+            "exceeded": Out(1),
+            "exceeded_context": Out(1),
         })
 
     def elaborate(self, platform):
@@ -154,6 +158,9 @@ class WindowReader(wiring.Component):
             m.d.sync += counter.eq(Mux(ends, 0, counter + 1))
         m.d.sync += unread.eq(contexts.field(row.context, "window_reads") - 1 - counter)
         reads = contexts.kept("reads", len(counter), lambda _, view: view.window_reads)
+        m.d.sync += [
+            self.exceeded.eq(row_valid & (counter == Mux(row.context, *reads[::-1]))),
+            self.exceeded_context.eq(row.context)]
         limits = contexts.kept("limit", len(counter), lambda _, view: depth - view.window_reads)
         for group in range(self._preset.groups):
             used = Signal(range(depth + 1), name=f"used_{group}")

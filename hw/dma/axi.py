@@ -3,7 +3,19 @@
 
 from amaranth.lib.wiring import In, Out, Signature
 
-__all__ = ["axi4_lite", "axi4_read", "axi4_write"]
+__all__ = ["MEANING", "axi4_lite", "axi4_read", "axi4_write"]
+
+_CHANNELS = {"aw": "write address", "w": "write data", "b": "write response",
+             "ar": "read address", "r": "read data"}
+_SIGNALS = {
+    "valid": "valid", "ready": "ready", "id": "ID", "addr": "address in bytes",
+    "len": "beats of the burst, less 1", "size": "2^size bytes a beat", "burst": "burst type",
+    "lock": "lock type", "cache": "memory type", "prot": "protection type", "data": "data",
+    "strb": "byte strobes", "last": "last beat of the burst", "resp": "response"}
+
+MEANING = {f"{channel}{signal}": f"{channel_text}: {text}"
+           for channel, channel_text in _CHANNELS.items() for signal, text in _SIGNALS.items()}
+"""What each signal of AXI4 and AXI4-Lite is, by name."""
 
 
 def _address(channel, bits):

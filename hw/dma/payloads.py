@@ -3,14 +3,13 @@
 
 from amaranth.lib import data
 
+from hw.limits import BEAT_BITS
+
 __all__ = ["BEAT", "BEAT_BITS", "BURST", "INDEX_BITS", "LAYER_BITS", "MAX_BURST", "REPORT",
            "TRANSFER", "nest", "read_beat", "run"]
 
 MAX_BURST = 16
 """Beats of the longest burst. A burst never crosses a multiple of that many beats."""
-
-BEAT_BITS = 24
-"""Bits of a beat address in an on-chip buffer."""
 
 BEAT_STEP_BITS = 4
 """Bits of the step from beat to beat in a buffer."""

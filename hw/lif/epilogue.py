@@ -39,20 +39,37 @@ class Epilogue(wiring.Component):
     Members
     -------
     descriptors : In
-        CONV of each context.
-    result_valid, results, result_contexts : In, arrays of groups
-    tag_group, tag : Out, In
-        The oldest tag of a group, at once.
+        CONV of each context; holds from before its first result to behind its last write.
+    result_valid : In, one bit a group
+        The group offers a result, and holds it until it is freed.
+    results : In, array of groups
+        ``lanes`` sums of ``acc_width`` bits, lane 0 lowest, two's complement.
+    result_contexts : In, one bit a group
+        The context that the result belongs to.
+    tag_group : Out
+        The group whose tag is asked for.
+    tag : In
+        Its oldest tag, at once.
     free : Out, one bit a group
-        The oldest result and tag of the group are done with.
-    load_* : In
+        Strobe: the oldest result and tag of the group are done with.
+    load_data : In
         One beat for the parameter or the residual buffer.
-    write_* : Out
-        To the output buffer.
-    finished, finished_context : Out
-        A result of this context is complete.
-    overflow, overflow_context : Out
-        A residual word did not fit, in this context.
+    load_param, load_residual : In
+        Strobe: write the beat to this buffer.
+    load_param_beat, load_residual_beat : In
+        Where to.
+    write_enable : Out, array of banks
+        To the output buffer: one bit for each ``epilogue_lanes`` bits of the data.
+    write_row, write_data : Out, arrays of banks
+        To the output buffer: row and content of a beat.
+    finished : Out
+        Strobe: the last write of a result is being made.
+    finished_context : Out
+        The context of that result.
+    overflow : Out
+        Strobe: a residual word did not fit 16 bits.
+    overflow_context : Out
+        The context of that word.
     """
 
     def __init__(self, preset: Preset):

@@ -37,10 +37,22 @@ class CountMatrix(wiring.Component):
 
     Members
     -------
-    start, descriptor, busy : control; ``descriptor`` holds while ``busy``
-    map_* : read port of the map buffer
-    read_row, read_enable, read_data : a read port of the weight buffer, 2 cycles
-    write_valid, write_row, write_data : whole rows, always taken
+    start : In
+        Strobe: begin.
+    descriptor : In
+        The KTV; holds while ``busy``.
+    busy : Out
+        From the cycle behind ``start`` until the last row is written.
+    map_enable, map_address : Out
+        Read port of the map buffer: this and the following words.
+    map_data : In
+        Its answer, 4 cycles later.
+    read_enable, read_row : Out
+        A read port of the weight buffer.
+    read_data : In
+        Its answer, 2 cycles later: ``lanes`` counts of a byte, lane 0 lowest.
+    write_valid, write_row, write_data : Out
+        A whole row for the weight buffer, always taken.
     """
 
     def __init__(self, preset: Preset):

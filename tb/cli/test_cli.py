@@ -192,6 +192,8 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     assert f"module {top}(" in (tmp_path / f"{top}.v").read_text()
     assert json.loads((tmp_path / f"{top}.json").read_text())["top"] == top
     assert (tmp_path / "addend_registers.h").exists() == (core is None)
+    assert f"Ports of `{top}`, preset tiny" in (tmp_path / f"{top}_ports.md").read_text()
+    assert f"{top} {top}_0 (" in (tmp_path / f"{top}_template.v").read_text()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

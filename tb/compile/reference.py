@@ -4,6 +4,7 @@
 import numpy as np
 import torch
 
+from hw.limits import broken_limit
 from hw.presets import Preset
 from sw.compile.compiler import compile_model
 from sw.compile.program import Program
@@ -30,6 +31,8 @@ def compare(model: IntegerModel, preset: Preset, *, seed: int | None = None,
             memory_base: int = 0, image_seed: int = 5) -> tuple[Program, Report]:
     """Demand that every tensor equals the golden one."""
     program = compile_model(model, preset, memory_base=memory_base)
+    for descriptor in program.descriptors:
+        assert not (broken := broken_limit(descriptor, preset)), broken
     image = random_image(model, image_seed)
     golden = evaluate(model, image)
     memory, report = run(program, image, seed)

@@ -41,10 +41,27 @@ def test_identity_names_the_preset():
 
 
 def test_c_header(tmp_path):
-    header = regmap.c_header()
-    assert "#define ADDEND_IDENTITY 0x000u" in header
-    assert f"#define ADDEND_ERROR_WATCHDOG {regmap.ErrorCode.WATCHDOG.value}u" in header
-    assert header.count("#define") == len(regmap.REGISTERS) + len(regmap.ErrorCode)
+    """A C compiler sees the addresses, fields, codes and identity that the driver uses."""
+    preset = PRESETS["tiny"]
+    values = {register.name: regmap.address(register.name) for register in regmap.REGISTERS}
+    values |= {f"error_{code.name}": code.value for code in regmap.ErrorCode}
+    values |= {"identity_value": regmap.identity(preset), "version_value": regmap.VERSION}
+    for register in regmap.REGISTERS:
+        for name, lsb, width in register.ports() if register.fields else ():
+            values |= {f"{name}_mask": ((1 << width) - 1) << lsb, f"{name}_shift": lsb}
+    header = regmap.c_header(preset)
+    assert header.count("#define") == len(values) + 1     # and the guard
+    (tmp_path / "registers.h").write_text(header)
+    program = tmp_path / "check.c"
+    program.write_text('#include "registers.h"\n#include "registers.h"\n' + "".join(
+        f"_Static_assert(ADDEND_{name.upper()} == {value}u, \"{name}\");\n"
+        for name, value in values.items()))
+    command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", program]
+    subprocess.run(command, check=True)
+    subprocess.run(["g++", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c++",
+                    tmp_path / "registers.h"], check=True)
+    program.write_text(program.read_text().replace(f"{regmap.identity(preset)}u", "7u"))
+    assert subprocess.run(command, capture_output=True, check=False).returncode    # it can fail
 
 
 def test_host_side_needs_no_amaranth():

@@ -92,7 +92,7 @@ def random_program(rng: np.random.Generator, preset: Preset, rounds: int,
         if computes:
             program.append(CONV.pack(
                 opcode=Opcode.CONV, layer=number, wait=8, post=4, time_steps=1, repeat=1,
-                columns=int(rng.integers(1, 30)), rows=1, images=1, window_reads=1))
+                columns=int(rng.integers(1, 30)), rows=1, images=1, planes=1, window_reads=1))
         stores = int(rng.integers(1, 4))
         for k in range(stores):
             program.append(STORE.pack(

@@ -52,8 +52,14 @@ def store(**fields):
 
 def conv(**fields):
     defaults = {"opcode": Opcode.CONV, "time_steps": 1, "repeat": 1, "columns": 10, "rows": 1,
-                "images": 1, "window_reads": 1, "layer": 9}
+                "images": 1, "planes": 1, "window_reads": 1, "layer": 9}
     return CONV.pack(**defaults | fields)
+
+
+def ktv(**fields):
+    defaults = {"opcode": Opcode.KTV, "time_steps": 1, "key_words": 1, "columns": 1, "rows": 1,
+                "parts": 1, "layer": 6}
+    return KTV.pack(**defaults | fields)
 
 
 def end(**fields):
@@ -148,6 +154,10 @@ OUTSIDE = [
     (ErrorCode.ZERO_COUNT, 0, 8, [store(count_2=0), end()]),
     (ErrorCode.ZERO_COUNT, 1, 9, [load(), conv(rows=0), end()]),
     (ErrorCode.ZERO_COUNT, 0, 0, [KTV.pack(opcode=Opcode.KTV, rows=1, columns=1), end()]),
+    (ErrorCode.ZERO_COUNT, 0, 9, [conv(planes=0), end()]),
+    (ErrorCode.ZERO_COUNT, 1, 6, [conv(), ktv(parts=0), end()]),
+    (ErrorCode.FIELD_RANGE, 1, 9, [conv(), conv(window_reads=0), end()]),
+    (ErrorCode.FIELD_RANGE, 1, 6, [conv(), ktv(value_bit=25), end()]),
     (ErrorCode.BAD_TARGET, 0, 7, [load(target=4), end()]),
     (ErrorCode.MISALIGNED, 0, 7, [load(address=SOURCE[0] + 4), end()]),
     (ErrorCode.MISALIGNED, 0, 8, [store(step_2=1), end()]),
