@@ -22,7 +22,7 @@ from cocotb.triggers import RisingEdge
 from hw.presets import Preset
 from tb.cocotb_run import bench_preset
 
-__all__ = ["STALLS", "bench", "generator", "pack", "pauses", "preset", "reset", "signed",
+__all__ = ["STALLS", "bench", "generator", "pack", "pause_channels", "pauses", "preset", "reset", "signed",
            "start", "unpack"]
 
 torch.set_num_threads(1)
@@ -68,6 +68,13 @@ def pauses(random: np.random.Generator, share: float) -> Iterator[bool]:
         if share and random.random() < 0.02:
             yield from [True] * int(random.integers(5, 40))
         yield from (random.random(64) < share).tolist()
+
+
+def pause_channels(random: np.random.Generator, share: float, *channels: object) -> None:
+    """Let channels of cocotbext-axi pause at random; a share of 0 sets them free."""
+    for channel in channels:
+        channel.set_pause_generator(map(int, pauses(np.random.default_rng(
+            random.integers(1 << 32)), share)))
 
 
 def pack(layout: data.Layout, values: Mapping[str, object]) -> int:
