@@ -22,13 +22,16 @@ from cocotb.triggers import RisingEdge
 from hw.presets import Preset
 from tb.cocotb_run import bench_preset
 
-__all__ = ["STALLS", "bench", "generator", "pack", "pause_channels", "pauses", "preset", "reset", "signed",
+__all__ = ["CLOCK_NS", "STALLS", "bench", "generator", "pack", "pause_channels", "pauses", "preset", "reset", "signed",
            "start", "unpack"]
 
 torch.set_num_threads(1)
 
 STALLS = [0.0, 0.4]
 """Shares of cycles in which an interface pauses."""
+
+CLOCK_NS = 10
+"""Period of the clock."""
 
 bench = cocotb.test(timeout_time=10, timeout_unit="ms")
 """Makes a coroutine a test, of a million cycles at most."""
@@ -46,9 +49,9 @@ def generator(*name: object) -> np.random.Generator:
 
 
 async def start(dut: object) -> None:
-    """Start the clock, 10 ns, and reset."""
+    """Start the clock and reset."""
     dut.clk.value = 0
-    Clock(dut.clk, 10, unit="ns").start()
+    Clock(dut.clk, CLOCK_NS, unit="ns").start()
     await reset(dut)
 
 
