@@ -22,8 +22,8 @@ from cocotb.triggers import RisingEdge
 from hw.presets import Preset
 from tb.cocotb_run import bench_preset
 
-__all__ = ["CLOCK_NS", "STALLS", "bench", "generator", "pack", "pause_channels", "pauses", "preset", "reset", "signed",
-           "start", "unpack"]
+__all__ = ["CLOCK_NS", "STALLS", "bench", "generator", "pack", "pause_channels", "pauses",
+           "preset", "reset", "signed", "start", "unpack"]
 
 torch.set_num_threads(1)
 

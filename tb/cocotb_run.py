@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a component with Verilator and runs a cocotb testbench on it.
 
-    run_bench("hw.lif.neuron_array:NeuronArray", "tb.lif.cocotb_neuron_array", "tiny", seed=1)
+    run_bench("hw.lif.neuron_array:NeuronArray", "tb.lif.cocotb_neuron_array", "tiny")
 
-Coroutines live in ``cocotb_*.py`` and run inside the simulator; ``test_*.py`` beside them call
-``run_bench``. Builds are kept in build/cocotb, by content hash: Verilog by that of the hardware
-sources, simulators by that of Verilog and flags. A failing coroutine raises BenchFailure with its
-message and the command that replays it.
+Coroutines live in ``cocotb_*.py`` and run inside the simulator; ``tb/test_cocotb.py`` starts them.
+Builds are kept in build/cocotb, by content hash: Verilog by that of the hardware sources,
+simulators by that of Verilog and flags. A failing coroutine raises BenchFailure with its message
+and the command that replays it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
 from cocotb_tools import config
 from cocotb_tools.runner import get_runner
 
 from hw.presets import PRESETS, Preset
 from sim.build import BuildError
 
-__all__ = ["BENCH_PRESETS", "BenchFailure", "base_seed", "bench_preset", "presets",
-           "run_bench"]
+__all__ = ["BENCH_PRESETS", "BenchFailure", "base_seed", "bench_preset", "run_bench"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "cocotb"
@@ -63,12 +61,6 @@ def bench_preset(name: str) -> Preset:
     return BENCH_PRESETS[name]
 
 
-def presets(*fast: str) -> list[object]:
-    """Return all presets as pytest parameters; those that are not ``fast`` are slow tests."""
-    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow)
-            for name in BENCH_PRESETS]
-
-
 def base_seed(default: int = 1) -> int:
     """Return the seed of the environment variable ADDEND_SEED, or the default."""
     text = os.environ.get(SEED_VARIABLE, str(default))
@@ -77,17 +69,19 @@ def base_seed(default: int = 1) -> int:
     return int(text)
 
 
-def run_bench(component: str, bench: str, preset: str, *, seed: int | None = None,
-              testcase: str | None = None) -> None:
+def run_bench(component: str, bench: str, preset: str, *, number: int = 0,
+              tests: str | None = None) -> None:
     """Run the coroutines of module ``bench`` on ``component`` ("module:Class" of a preset).
 
-    ``testcase`` picks one coroutine. Raises BenchFailure when one fails, or when none ran.
+    The seed is that of ADDEND_SEED (1 if absent) plus ``number``. Only coroutines whose names
+    match the regular expression ``tests`` run, if given. Raises BenchFailure when one fails, or
+    when none ran.
     """
-    seed = base_seed() if seed is None else seed
+    seed = base_seed() + number
     text = _verilog(component, bench_preset(preset))
     folder = _build(f"{component.split(':')[1]}-{preset}", text)
-    replay = (f"{SEED_VARIABLE}={seed} python -m pytest -m '' "
-              f"'{os.environ.get('PYTEST_CURRENT_TEST', bench).split(' ')[0]}'")
+    test = os.environ.get("PYTEST_CURRENT_TEST", bench).removesuffix(" (call)")
+    replay = f"{SEED_VARIABLE}={base_seed()} python -m pytest -m '' '{test}'"
     print(f"[cocotb] {bench} on {component}, preset {preset}, seed {seed}; replay: {replay}")
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         log, results = Path(work, "log"), Path(work, "results.xml")
@@ -101,11 +95,13 @@ def run_bench(component: str, bench: str, preset: str, *, seed: int | None = Non
             get_runner("verilator").test(
                 bench, TOP, hdl_toplevel_lang="verilog", build_dir=folder, test_dir=work,
                 results_xml=str(results), log_file=log, seed=seed, extra_env=environment,
-                testcase=testcase,
+                test_filter=tests,
                 plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}"])
         except (SystemExit, RuntimeError) as error:
             stopped = f"the simulator stopped: {error}"
-        failures = _failures(results) or ([stopped] if stopped else [])
+        failures = _failures(results) if results.exists() else ["the simulator left no results"]
+        if stopped and (not failures or not results.exists()):
+            failures.append(stopped)
         if failures:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-60:])
             raise BenchFailure("\n".join([*failures, f"replay: {replay}", tail]))
@@ -113,8 +109,6 @@ def run_bench(component: str, bench: str, preset: str, *, seed: int | None = Non
 
 def _failures(results: Path) -> list[str]:
     """List the failed coroutines of a results file, as "name: message"."""
-    if not results.exists():
-        return ["the simulator left no results"]
     cases = list(ElementTree.parse(results).iter("testcase"))
     failures = []
     for case in cases:
@@ -210,9 +204,9 @@ def _build(name: str, text: str) -> Path:
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         source, visible, made = Path(work, "dut.v"), Path(work, "dut.vlt"), Path(work, "made")
         source.write_text(text)
-        # the ports only: more would slow the model down
-        visible.write_text("`verilator_config\n" + "".join(
-            f'public_flat_rw -module "{TOP}" -var "{port}"\n' for port in _ports(text, "input", "output")))
+        names = _ports(text, "input", "output")  # nothing else: the model would be slower
+        visible.write_text("\n".join(["`verilator_config", *(
+            f'public_flat_rw -module "{TOP}" -var "{name}"' for name in names), ""]))
         _execute(["verilator", "-cc", "--exe", "-Mdir", str(made), "--top-module", TOP,
                   "--prefix", "Vtop", "-o", TOP, *_FLAGS, *_WARNINGS,
                   "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",

@@ -131,7 +131,7 @@ async def sums_equal_golden(dut: object, stall: float, mode: str) -> None:
 
 
 @bench
-@cocotb.parametrize(stall=STALLS, mode=["spikes", "digits", "depthwise-digits"],
+@cocotb.parametrize(stall=STALLS, mode=["spikes", "digits", "depthwise_digits"],
                     corner=list(CORNERS))
 async def corners(dut: object, stall: float, mode: str, corner: str) -> None:
     """All weights at a limit and all inputs at the largest digit; or nothing to add."""

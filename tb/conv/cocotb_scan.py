@@ -116,8 +116,8 @@ class Work:
         """Compare, when all is done."""
         assert (self.seen == 1).all(), f"{(self.seen != 1).sum()} results not exactly once"
         wrong = np.argwhere(self.found != self.expected)
-        assert not len(wrong), f"{len(wrong)} sums differ, first at image, step, lane, pixel " \
-                               f"{wrong[0].tolist()}"
+        assert not len(wrong), (
+            f"{len(wrong)} sums differ, first image, step, lane, pixel: {wrong[0].tolist()}")
 
 
 class Scanners:
@@ -252,7 +252,7 @@ async def empty_and_full_maps(dut: object, stall: float, density: float) -> None
     random = generator("corners", stall, density)
     await start(dut)
     scanners = Scanners(dut, random, stall)
-    for mode in ("spikes", "digits", "depthwise-digits"):
+    for mode in ("spikes", "digits", "depthwise_digits"):
         await run(scanners, Work(random, MODES[mode], LAYERS["plain"], density))
 
 

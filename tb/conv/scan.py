@@ -21,8 +21,8 @@ __all__ = ["Scan"]
 class Scan(wiring.Component):
     """Map buffer, pixel walker and window reader, and for each group a queue and a scanner.
 
-    Members: those of ConvEngine (``slot`` is its ``context``), and for each group ``enable`` and its tokens;
-    ``overflow``: an entry came to a full queue, which must never be.
+    Members: those of ConvEngine (``slot`` is its ``context``); for each group ``enable`` and its
+    tokens; ``overflow``: an entry came to a full queue, which must never be.
     """
 
     def __init__(self, preset: Preset):

@@ -42,7 +42,7 @@ class Mode:
 MODES = {
     "spikes": Mode(), "digits": Mode(bits=5, digits=True), "levels": Mode(bits=3),
     "counts": Mode(counts=True), "depthwise": Mode(depthwise=True),
-    "depthwise-digits": Mode(depthwise=True, bits=4, digits=True),
+    "depthwise_digits": Mode(depthwise=True, bits=4, digits=True),
 }
 
 

@@ -172,8 +172,8 @@ async def layer(dut: object, work: Attention, random: np.random.Generator, stall
                 await RisingEdge(dut.clk)
             await run(dut, work, descriptor, random)
         wrong = np.argwhere(work.weights != work.expected)
-        assert not len(wrong), f"tile {tile}: {len(wrong)} counts differ, first row, lane " \
-                               f"{wrong[0].tolist()}"
+        assert not len(wrong), (
+            f"tile {tile}: {len(wrong)} counts differ, first row, lane: {wrong[0].tolist()}")
 
 
 @bench

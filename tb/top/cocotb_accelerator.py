@@ -19,10 +19,10 @@ POISON = 0xA5
 """Fills the memory: a tensor that is not written differs."""
 
 MODELS = {
-    "all layers": dict(size=(4, 5), channels=10, heads=2, time_steps=2, kernel=3, expansion=2),
+    "all_layers": dict(size=(4, 5), channels=10, heads=2, time_steps=2, kernel=3, expansion=2),
     "events": dict(size=(5, 3), channels=12, heads=3, time_steps=3, kernel=3, expansion=1,
                    blocks=("channel", "down", "attention"), event_frames=True, integer_bits=5),
-    "one step": dict(size=(3, 4), channels=33, heads=1, time_steps=1, kernel=3, expansion=1,
+    "one_step": dict(size=(3, 4), channels=33, heads=1, time_steps=1, kernel=3, expansion=1,
                      blocks=("attention", "sep"), integer_bits=12),
 }
 
@@ -76,7 +76,7 @@ async def soft_reset_between(dut: object, stall: float) -> None:
     """The driver gives up in the middle of a run, resets, and runs again."""
     random = generator("soft reset", stall)
     await start(dut)
-    host = Host(dut, random_model(3, **MODELS["all layers"]), random, stall)
+    host = Host(dut, random_model(3, **MODELS["all_layers"]), random, stall)
     image = random_image(host.model, 1).numpy()
     for timeout in random.integers(100, 6000, 3).tolist():
         try:
