@@ -15,8 +15,9 @@ import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge
 
-from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Opcode
+from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Opcode, Target
 from hw.dma.payloads import BEAT_BITS, BURST, REPORT, TRANSFER
+from hw.limits import COUNTS, limits
 from hw.regmap import ErrorCode
 from tb.cocotb_bench import STALLS, bench, generator, pack, pauses, preset, reset, start, unpack
 
@@ -26,8 +27,6 @@ LIMIT = 20_000
 UNITS = ("load", "store", "compute")
 UNIT = {Opcode.LOAD: "load", Opcode.STORE: "store", Opcode.CONV: "compute",
         Opcode.KTV: "compute"}
-POSITIVE = ("length", "count_1", "count_2", "beat_step", "time_steps", "repeat", "columns", "rows",
-            "images")
 END_SEMAPHORE = 15
 WIDE = 1 << 32
 MODULUS = dict.fromkeys(("buffer_step_1", "buffer_step_2"), 1 << BEAT_BITS)
@@ -48,18 +47,22 @@ class Program:
 
 
 def random_fields(random: np.random.Generator, opcode: Opcode, extreme: bool) -> dict[str, int]:
-    """Values for all fields of a kind; the largest ones if ``extreme``."""
+    """Values for all fields of a kind that their limits allow; the largest ones if ``extreme``."""
     values = {}
+    _, counts = COUNTS.get(opcode, (None, ()))
     for field in FORMATS[opcode].fields.values():
         low, high = field.bounds
         value = high if extreme else int(random.integers(low, high, endpoint=True))
-        values[field.name] = max(1, value) if field.name in POSITIVE else value
-    if opcode in (Opcode.LOAD, Opcode.STORE):
-        size = preset().beat_bytes
-        for name in ("address", "step_1", "step_2"):
-            values[name] -= values[name] % size
-        values |= {"address_high": 0, "buffer": values["buffer"] % (1 << BEAT_BITS),
-                   "target": values["target"] % 4}
+        values[field.name] = max(1, value) if field.name in counts else value
+    for limit in limits(opcode, preset()):
+        value = max(limit.low, values[limit.field])
+        if limit.high is not None:
+            value = limit.low + (value - limit.low) % (limit.high + 1 - limit.low)
+        values[limit.field] = value - value % limit.step
+        if extreme and limit.high is not None:
+            values[limit.field] = limit.high - limit.high % limit.step
+    if opcode is Opcode.STORE:  # of no meaning, and only its lowest bits go to the unit
+        values["target"] %= max(Target) + 1
     return values | {"opcode": opcode}
 
 
