@@ -376,12 +376,13 @@ async def watchdog_and_overflow(dut: object) -> None:
     await start(dut)
     units = Units(dut, random, 0.0)
     dut.watchdog_cycles.value = 300
-    end = FORMATS[Opcode.END].pack(opcode=Opcode.END, wait=1)
+    end = FORMATS[Opcode.END].pack(opcode=Opcode.END, wait=2)  # for what is never raised
     await units.begin(Program([end], 0x80))
     await units.stopped()
     assert int(dut.error_code.value) == ErrorCode.WATCHDOG
     await units.strobe("control_soft_reset")
     await units.stopped()
+    dut.watchdog_cycles.value = 0
     load = FORMATS[Opcode.LOAD].pack(**{**random_fields(random, Opcode.LOAD, False), "wait": 0,
                                         "post": 1})
     await units.begin(Program([load] * 256 + [end], 0))
