@@ -159,8 +159,8 @@ _TRANSFER = [
     ("count_2", 16, "times that the runs repeat; at least 1"),
     ("step_1", 32, "bytes in memory from run to run"),
     ("step_2", 32, "bytes in memory from repeat to repeat"),
-    ("buffer_step_1", 32, "beats in the buffer from run to run"),
-    ("buffer_step_2", 32, "beats in the buffer from repeat to repeat"),
+    ("buffer_step_1", 32, "beats in the buffer from run to run, modulo 2^24"),
+    ("buffer_step_2", 32, "beats in the buffer from repeat to repeat, modulo 2^24"),
     ("beat_step", 4, "beats in the buffer from beat to beat of a run; at least 1"),
 ]
 

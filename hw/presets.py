@@ -90,7 +90,8 @@ class Preset:
         demand(self.residual_row_bits <= self.axi_bits * self.out_banks,
                f"out_banks must hold a residual row of {self.residual_row_bits} bits, "
                f"not {self.out_banks} x {self.axi_bits}")
-        demand(64 <= self.axi_bits <= 512, f"axi_bits must be 64 to 512, not {self.axi_bits}")
+        demand(64 <= self.axi_bits <= self.weight_row_bits,
+               f"axi_bits must be 64 to {self.weight_row_bits}, not {self.axi_bits}")
         for name in ("weight_row_bits", "residual_row_bits", "map_row_bits"):
             value = getattr(self, name)
             demand(value % self.axi_bits == 0,

@@ -25,11 +25,14 @@ from pathlib import Path
 
 from hw.presets import get_preset
 
-__all__ = ["FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
+__all__ = ["BARE", "FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"
-GENERATOR = "hw.generate:generate"
+GENERATOR = "sim.monitors:generate"
+"""The accelerator, with monitors on its streams."""
+BARE = "hw.generate:generate"
+"""The accelerator as it is exported."""
 FAST = "-O3"
 """Compiler's effort for long runs."""
 QUICK = "-O1"

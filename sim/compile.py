@@ -21,8 +21,8 @@ def main(folder: str, axi_bytes: str, trace_depth: str, unknown: str, cflags: st
     """Compile FOLDER/addend.v with the harness."""
     pyverilator.PyVerilator.build(
         f"{folder}/addend.v", build_dir=f"{folder}/obj", quiet=True,
-        cargs=f"-std=gnu++17 -march=native -DAXI_BYTES={axi_bytes} {cflags}",
-        args=["-O3", "--x-assign", unknown, "--x-initial", unknown, "--no-assert",
+        cargs=f"-std=gnu++17 -march=native -DVL_USER_STOP -DAXI_BYTES={axi_bytes} {cflags}",
+        args=["-O3", "--x-assign", unknown, "--x-initial", unknown, "--assert",
               "--output-split", "20000",
               "--trace-depth", trace_depth, "-Wno-lint", "-Wno-style", "--top-module", "addend",
               str(HARNESS)])

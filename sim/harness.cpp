@@ -3,8 +3,10 @@
 //
 // Memory is a flat array of the caller. Reads and writes are answered in order, `latency` cycles
 // after their address (reads) or last beat (writes), and share `bandwidth` bytes a cycle. With a
-// `stall` above 0 every channel pauses at random. What the AXI4 rules forbid is noted as an error
-// and ends the run. The accelerator's bus outputs are registered, so the outputs seen before a
+// `stall` above 0 every channel pauses at random, and the host is slow to take what registers
+// answer. What the rules of AXI4 and AXI4-Lite forbid, bursts outside the regions that the host
+// wrote to the registers, transactions under way when a run has ended, and assertions of the
+// hardware are noted as an error and end the run. The accelerator's bus outputs are registered, so the outputs seen before a
 // clock edge are those of that cycle, and inputs may change together with the edge.
 #include <cstdint>
 #include <cstdio>
@@ -24,6 +26,9 @@ constexpr uint32_t kPatience = 10000;  // cycles that the register bus may take
 constexpr uint32_t kOkay = 0, kSlaveError = 2;
 constexpr uint64_t kNowhere = ~0ull;
 
+// The line of an assertion that failed. A model is only ever evaluated by one thread.
+thread_local int failed_line = 0;
+
 struct Burst {
     uint64_t address;
     uint64_t due;
@@ -35,7 +40,8 @@ struct Queue {
     Burst entry[kQueue];
     uint32_t head = 0, tail = 0;
     bool empty() const { return head == tail; }
-    bool full() const { return tail - head == kQueue; }
+    uint32_t size() const { return tail - head; }
+    bool full() const { return size() == kQueue; }
     Burst& front() { return entry[head % kQueue]; }
     Burst& back() { return entry[(tail - 1) % kQueue]; }
     void push(const Burst& burst) { entry[tail++ % kQueue] = burst; }
@@ -51,6 +57,8 @@ struct Address {
 };
 
 }  // namespace
+
+void vl_stop(const char*, int line, const char*) { failed_line = line; }
 
 struct Harness {
     Vaddend* top;
@@ -71,6 +79,9 @@ struct Harness {
     Address ar_seen, aw_seen;
     uint8_t w_seen[kBytes];
     VerilatedVcdC* trace = nullptr;
+    // addresses of the registers that hold read base, read limit, write base, write limit
+    uint32_t region_register[4] = {~0u, ~0u, ~0u, ~0u};
+    uint32_t region[4] = {0, ~0u, 0, ~0u};
     char error[256] = "";
 
     void fail(const char* text, uint64_t value) {
@@ -83,15 +94,18 @@ struct Harness {
         return (mute >> channel & 1) || (stall && ((dice >> (8 * channel)) & 255) < stall);
     }
 
-    Burst accept(const char* kind, const Address& a) {
+    // `kind`: 0 a read, 2 a write
+    Burst accept(uint32_t kind, const Address& a) {
         const uint64_t end = uint64_t(a.address) + uint64_t(a.length + 1) * kBytes;
         Burst burst{a.address, cycle + latency, a.length + 1, kOkay};
         if ((1u << a.size) != kBytes || a.burst != 1) fail("burst is not INCR of full beats", a.size);
         if (a.address % kBytes) fail("burst is not aligned", a.address);
         if (a.address / 4096 != (end - 1) / 4096) fail("burst crosses 4 KB", a.address);
         if (end > size) {
-            fail(kind, a.address);
+            fail(kind ? "write outside memory" : "read outside memory", a.address);
             burst.response = kSlaveError;
+        } else if (a.address < region[kind] || end > region[kind + 1]) {
+            fail(kind ? "write outside its region" : "read outside its region", a.address);
         }
         if (a.address < fault_limit && end > fault_base) burst.response = kSlaveError;
         return burst;
@@ -116,7 +130,7 @@ struct Harness {
             const Address now{t->m_axi_araddr, t->m_axi_arlen, t->m_axi_arsize, t->m_axi_arburst};
             if (ar_waits && now != ar_seen) fail("AR changed while it waited", now.address);
             ar_seen = now;
-            if (t->m_axi_arready) reads.push(accept("read outside memory", now));
+            if (t->m_axi_arready) reads.push(accept(0, now));
         } else if (ar_waits) {
             fail("ARVALID fell while it waited", 0);
         }
@@ -150,7 +164,7 @@ struct Harness {
             const Address now{t->m_axi_awaddr, t->m_axi_awlen, t->m_axi_awsize, t->m_axi_awburst};
             if (aw_waits && now != aw_seen) fail("AW changed while it waited", now.address);
             aw_seen = now;
-            if (t->m_axi_awready) writes.push(accept("write outside memory", now));
+            if (t->m_axi_awready) writes.push(accept(2, now));
         } else if (aw_waits) {
             fail("AWVALID fell while it waited", 0);
         }
@@ -219,7 +233,26 @@ struct Harness {
         top->clk = 0;
         top->eval();
         if (trace) trace->dump(2 * cycle + 2);
+        if (failed_line) {
+            fail("assertion failed", uint64_t(failed_line));
+            failed_line = 0;
+        }
         ++cycle;
+    }
+
+    // The host takes its time before it takes an answer, which must stay as it is.
+    template <typename Valid, typename Data> void dally(const Valid& valid, const Data& data) {
+        if (!stall) return;
+        const Data before = data;
+        for (uint64_t left = 1 + (random >> 32 & 3); left; --left) {
+            step();
+            if (!valid || data != before) fail("an answer of the registers changed", data);
+        }
+    }
+
+    void watch_registers(uint32_t address, uint32_t value) {
+        for (int number = 0; number < 4; ++number)
+            if (address == region_register[number]) region[number] = value;
     }
 };
 
@@ -247,6 +280,7 @@ Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
     for (int i = 0; i < 4; ++i) h->edge();
     top->rst = 0;
     h->cycle = 0;
+    failed_line = 0;  // before the reset, nothing counts
     main_time = 0;  // Verilator refuses a second model once time has passed
     return h;
 }
@@ -285,6 +319,18 @@ void harness_trace(Harness* h, const char* path) {
     h->trace->open(path);
 }
 
+// Registers that hold the bounds within which the accelerator reads and writes.
+void harness_regions(Harness* h, uint32_t read_base, uint32_t read_limit, uint32_t write_base,
+                     uint32_t write_limit) {
+    const uint32_t addresses[4] = {read_base, read_limit, write_base, write_limit};
+    std::memcpy(h->region_register, addresses, sizeof addresses);
+}
+
+// Transactions that memory has not finished.
+uint32_t harness_pending(Harness* h) {
+    return h->reads.size() + h->writes.size() + h->answers.size();
+}
+
 const char* harness_error(Harness* h) { return h->error; }
 uint64_t harness_cycle(Harness* h) { return h->cycle; }
 
@@ -312,7 +358,9 @@ uint32_t harness_read32(Harness* h, uint32_t address) {
     h->step();
     t->s_axil_arvalid = 0;
     if (!h->comes(t->s_axil_rvalid)) return 0;
+    h->dally(t->s_axil_rvalid, t->s_axil_rdata);
     const uint32_t value = t->s_axil_rdata;
+    if (t->s_axil_rresp) h->fail("a register read failed", address);
     t->s_axil_rready = 1;
     h->step();
     t->s_axil_rready = 0;
@@ -333,6 +381,9 @@ void harness_write32(Harness* h, uint32_t address, uint32_t value) {
     h->step();
     t->s_axil_wvalid = 0;
     if (!h->comes(t->s_axil_bvalid)) return;
+    h->watch_registers(address, value);
+    h->dally(t->s_axil_bvalid, t->s_axil_bresp);
+    if (t->s_axil_bresp) h->fail("a register write failed", address);
     t->s_axil_bready = 1;
     h->step();
     t->s_axil_bready = 0;

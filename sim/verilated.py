@@ -4,26 +4,31 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from pathlib import Path
 
 import numpy as np
 import pyverilator
 
+from hw import regmap
 from hw.presets import Preset
 from sim import build as builder
+from sim import monitors
 from sw.transport import Transport
 
 __all__ = ["ProtocolError", "VerilatedTransport"]
 
 _CHUNK = 1 << 20
 """Cycles between two chances for Python to see an interrupt of the user."""
+_STATUS, _DONE = regmap.address("status"), 2
+_ASSERTION = re.compile(r"assertion failed \((\w+)\)")
 _OPENING = threading.Lock()
 """Models are built and opened one at a time."""
 
 
 class ProtocolError(RuntimeError):
-    """The hardware broke a rule of its memory bus: a defect of the hardware, not of the input."""
+    """The hardware broke a rule of a bus or stream: a defect of the hardware, not of the input."""
 
 
 class VerilatedTransport(Transport):
@@ -49,6 +54,7 @@ class VerilatedTransport(Transport):
         if power_up is not None and not 0 < power_up < 1 << 31:
             raise ValueError(f"power_up must be 1 to 2^31 - 1, not {power_up}")
         self._memory = np.zeros(memory_bytes, np.uint8)
+        self._source = preset.name, generator
         with _OPENING:
             library = builder.build(preset.name, generator, effort, trace is not None,
                                     power_up is not None)
@@ -57,6 +63,8 @@ class VerilatedTransport(Transport):
             self._library = _declare(self._model.lib)
             self._handle = self._library.harness_open(
                 self._model.model, self._memory.ctypes.data, memory_bytes)
+        self._library.harness_regions(self._handle, *map(regmap.address, (
+            "read_base", "read_limit", "write_base", "write_limit")))
         self.set_timing(latency, preset.beat_bytes if bandwidth is None else bandwidth,
                         stall, seed)
         if trace is not None:
@@ -100,12 +108,14 @@ class VerilatedTransport(Transport):
 
     def read32(self, address: int) -> int:
         value = self._library.harness_read32(self._handle, address)
-        self._check(b"the registers do not answer")
+        self._check("register")
+        if address == _STATUS and value & _DONE and self.pending:
+            raise ProtocolError(f"the run has ended, but {self.pending} bursts are under way")
         return value
 
     def write32(self, address: int, value: int) -> None:
         self._library.harness_write32(self._handle, address, value)
-        self._check(b"the registers do not answer")
+        self._check("register")
 
     def step(self, cycles: int) -> None:
         """Let ``cycles`` clock cycles pass."""
@@ -116,14 +126,23 @@ class VerilatedTransport(Transport):
         while outcome == 0 and timeout > 0:
             outcome = self._library.harness_run(self._handle, min(timeout, _CHUNK))
             timeout -= _CHUNK
-        self._check(b"")
+        self._check("")
         return outcome == 1
 
-    def _check(self, part: bytes) -> None:
+    @property
+    def pending(self) -> int:
+        """Bursts that memory has not finished."""
+        return self._library.harness_pending(self._handle)
+
+    def _check(self, part: str) -> None:
         """Raise the error that the harness noted, if ``part`` is in its text."""
-        error = self._library.harness_error(self._handle)
+        error = self._library.harness_error(self._handle).decode()
+        failed = _ASSERTION.search(error)
+        if failed:
+            text = builder.verilog(*self._source)
+            error = f"{error[:failed.start()]}{monitors.describe(text, int(failed[1], 16))}"
         if error and part in error:
-            raise ProtocolError(error.decode())
+            raise ProtocolError(error)
 
     def close(self) -> None:
         if self._handle is not None:
@@ -142,6 +161,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
             ("mute", None, pointer, u32),
+            ("regions", None, pointer, u32, u32, u32, u32), ("pending", u32, pointer),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
             ("step", None, pointer, u64), ("read32", u32, pointer, u32),

@@ -90,8 +90,13 @@ class RunControl(wiring.Component):
             with m.State("RESET"):
                 m.d.sync += [self.reset_units.eq(1), self.stop.eq(0)]
                 m.next = "SETTLE"
+                with m.If(self.control_start):  # behind a soft reset
+                    m.d.sync += self.status_busy.eq(1)
             with m.State("SETTLE"):
                 m.next = "IDLE"
+                with m.If(self.control_start & ~self.status_busy):
+                    m.d.sync += self.status_busy.eq(1)
+                    m.next = "RESET"
                 with m.If(self.status_busy):
                     m.d.sync += self.begin.eq(1)
                     m.next = "RUN"

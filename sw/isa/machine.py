@@ -14,6 +14,7 @@ import dataclasses
 import numpy as np
 
 from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Flag, Opcode, Target
+from hw.limits import BEAT_BITS
 from hw.presets import Preset
 from sw.isa import compute
 from sw.isa.compute import Buffers, MachineError
@@ -210,9 +211,10 @@ class Machine:
         name = _TARGET[Target(d["target"])] if load else "out"
         j2, j1, run = np.ix_(np.arange(d["count_2"]), np.arange(d["count_1"]),
                              np.arange(d["length"]))
-        address = (d["address"] + j2 * d["step_2"] + j1 * d["step_1"] + run * beat).ravel()
-        place = (d["buffer"] + j2 * d["buffer_step_2"] + j1 * d["buffer_step_1"]
-                 + run * d["beat_step"]).ravel()
+        start = d["address"] + j2 * d["step_2"] + j1 * d["step_1"]
+        address = (start % (1 << 32) + run * beat).ravel()
+        place = ((d["buffer"] + j2 * d["buffer_step_2"] + j1 * d["buffer_step_1"]
+                  + run * d["beat_step"]) % (1 << BEAT_BITS)).ravel()
         low, limit = self.read_region if load else self.write_region
         if address.min() < low or address.max() + beat > limit:
             raise MachineError(f"addresses {address.min():#x} to {address.max():#x} leave the "

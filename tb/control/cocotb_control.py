@@ -415,3 +415,18 @@ async def reset_between(dut: object, kind: str) -> None:
             units = Units(dut, random, 0.3)
         assert not int(dut.status_error.value)
         await units.check(random_program(random, 20))
+
+
+@bench
+@cocotb.parametrize(gap=[0, 1, 2])
+async def start_behind_a_soft_reset(dut: object, gap: int) -> None:
+    """A start is not lost, however soon it follows a soft reset."""
+    random = generator("behind", gap)
+    await start(dut)
+    units = Units(dut, random, 0.0)
+    dut.control_soft_reset.value = 1
+    await RisingEdge(dut.clk)
+    dut.control_soft_reset.value = 0
+    for _ in range(gap):
+        await RisingEdge(dut.clk)
+    await units.check(random_program(random, 10))

@@ -14,6 +14,7 @@ from cocotbext.axi import AxiBus, AxiRam
 
 from hw.descriptor import DESCRIPTOR_BYTES, END, LOAD, STORE, Opcode, Target
 from hw.dma.payloads import REPORT, TRANSFER
+from hw.limits import BEAT_BITS
 from hw.regmap import ErrorCode
 from sw.isa.compute import Buffers
 from sw.isa.machine import Machine
@@ -62,12 +63,19 @@ def random_transfer(random: np.random.Generator, region: tuple[int, int],
             break
         if extreme:
             depth = min(depth, memory) // 2
-    return {"address": region[0] + size * int(random.integers(memory - extent + 1)),
-            "length": length, "count_1": counts[0], "count_2": counts[1],
-            "step_1": size * steps[0], "step_2": size * steps[1],
-            "buffer": int(random.integers(max(1, depth - buffer_extent + 1))),
-            "buffer_step_1": buffer_steps[0], "buffer_step_2": buffer_steps[1],
-            "beat_step": beat_step}
+    fields = {"address": region[0] + size * int(random.integers(memory - extent + 1)),
+              "length": length, "count_1": counts[0], "count_2": counts[1],
+              "step_1": size * steps[0], "step_2": size * steps[1],
+              "buffer": int(random.integers(max(1, depth - buffer_extent + 1))),
+              "buffer_step_1": buffer_steps[0], "buffer_step_2": buffer_steps[1],
+              "beat_step": beat_step}
+    for base, prefix, bits in (("address", "", 32), ("buffer", "buffer_", BEAT_BITS)):
+        for level, count in enumerate(counts, 1):
+            if random.random() < 0.2:  # from the last to the first: steps count modulo 2^bits
+                name = f"{prefix}step_{level}"
+                fields[base] += fields[name] * (count - 1)
+                fields[name] = -fields[name] % (1 << bits)
+    return fields
 
 
 class Movers:

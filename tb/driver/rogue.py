@@ -16,6 +16,7 @@ RULES = {
     0: None, 1: "crosses 4 KB", 2: "not INCR", 3: "not aligned", 4: "AR changed",
     5: "ARVALID fell", 6: "AW changed", 7: "AWVALID fell", 8: "WLAST", 9: "W changed",
     10: "WVALID fell", 11: "write outside memory", 12: "read outside memory",
+    13: "an answer of the registers changed", 14: "a register write failed",
 }
 """What the harness must say when the rule of that number is broken."""
 
@@ -47,7 +48,8 @@ class Rogue(wiring.Component):
         # host
         m.d.comb += [self.s_axil_awready.eq(1), self.s_axil_wready.eq(1)]
         start = self.s_axil_wvalid
-        with m.If(self.s_axil_bready):
+        m.d.comb += self.s_axil_bresp.eq(Mux(rule == 14, 2, 0))
+        with m.If(self.s_axil_bready | (rule == 13)):
             m.d.sync += self.s_axil_bvalid.eq(0)
         with m.If(start):
             m.d.sync += [rule.eq(self.s_axil_wdata), self.s_axil_bvalid.eq(1)]

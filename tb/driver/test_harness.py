@@ -5,30 +5,45 @@ import numpy as np
 import pytest
 
 from hw.presets import get_preset
+from hw.regmap import address
 from sim.build import QUICK
 from sim.verilated import ProtocolError, VerilatedTransport
 from tb.driver.rogue import RULES
 
 
-def rogue(rule, lost_read=None, lost_write=None, **options):
+def rogue(rule, lost_read=None, lost_write=None, register=0, **options):
     transport = VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 16, effort=QUICK,
                                    generator="tb.driver.rogue:generate_rogue", **options)
     if lost_read is not None:
         transport.lose_read(lost_read)
     if lost_write is not None:
         transport.lose_write(lost_write)
-    transport.write32(0, rule)
+    transport.write32(register, rule)
     return transport
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_each_broken_rule_is_seen(rule):
-    with rogue(rule, stall=200, seed=3) as transport:
-        if RULES[rule] is None:
+    if RULES[rule] is None:
+        with rogue(rule, stall=200, seed=3) as transport:
             assert transport.wait(1000)
             assert transport.memory.sum() == 2 * 0x55
+            assert transport.pending == 0
+    else:
+        with pytest.raises(ProtocolError, match=RULES[rule]):
+            rogue(rule, stall=200, seed=3).wait(1000)
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+def test_regions_are_kept_to(kind):
+    """The rogue's bursts end at 80: its last beat is outside if the region ends there earlier."""
+    for limit, inside in ((80, True), (72, False)):
+        rule = limit  # no rule has this number: none is broken but that of the region
+        transport = rogue(rule, register=address(f"{kind}_limit"))
+        if inside:
+            assert transport.wait(1000)
         else:
-            with pytest.raises(ProtocolError, match=RULES[rule]):
+            with pytest.raises(ProtocolError, match=f"{kind} outside its region .0x40"):
                 transport.wait(1000)
 
 

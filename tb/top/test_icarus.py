@@ -82,7 +82,7 @@ def memory(program: Program) -> np.ndarray:
 
 def test_icarus_equals_the_golden_model(program: Program, memory: np.ndarray,
                                         tmp_path: Path) -> None:
-    said, lines = simulate(tmp_path, build.verilog("tiny"), program, memory,
+    said, lines = simulate(tmp_path, build.verilog("tiny", build.BARE), program, memory,
                            10 * program.predicted_cycles + 100_000)
     assert said[:3] == ["done", "10", "0"], said        # done, interrupt; no error
     assert differing(program, lines) == []
@@ -91,6 +91,6 @@ def test_icarus_equals_the_golden_model(program: Program, memory: np.ndarray,
 
 def test_a_run_that_does_not_end_is_seen(program: Program, memory: np.ndarray,
                                          tmp_path: Path) -> None:
-    said, lines = simulate(tmp_path, build.verilog("tiny"), program, memory, 100)
+    said, lines = simulate(tmp_path, build.verilog("tiny", build.BARE), program, memory, 100)
     assert said == ["timeout"]
     assert differing(program, lines)
