@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoint files: `.pt` (with or without the published `model` wrapper) and `.safetensors`.
 
-What shapes cannot tell (strides, heads, time steps, input normalisation) is in the `meta`
+What shapes cannot tell (strides, heads, time steps, levels, input normalisation) is in the `meta`
 dictionary of a `.pt` file or in the JSON of the safetensors metadata key `addend_config`. Only the
 latter is surely ours: a field of a wrong type is an error there, and no field of ours in a `.pt`.
 """
@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from sw.models.config import CheckpointError
 
-__all__ = ["METADATA_KEY", "read_checkpoint", "write_checkpoint"]
+__all__ = ["METADATA_KEY", "load_state", "read_checkpoint", "write_checkpoint"]
 
 METADATA_KEY = "addend_config"
 
@@ -33,6 +33,10 @@ _FIELDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "strides": (_list_of(int), "a list of integers"),
     "num_heads": (lambda value: isinstance(value, int), "an integer"),
     "time_steps": (lambda value: isinstance(value, int), "an integer"),
+    "max_level": (lambda value: isinstance(value, int), "an integer"),
+    "rounding": (lambda value: isinstance(value, str), "a word"),
+    "head_levels": (lambda value: isinstance(value, bool), "true or false"),
+    "family": (lambda value: isinstance(value, str), "a word"),
     "mean": (_list_of(int, float), "a list of numbers"),
     "std": (_list_of(int, float), "a list of numbers"),
     "image_size": (_list_of(int), "a list of integers"),
@@ -88,6 +92,26 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(f"{path}: key {key!r} has values that are not finite")
     return dict(state), dict(meta)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], source: str, family: str) -> None:
+    """Assign a state to a model on the meta device; an error names the source and the key.
+
+    `num_batches_tracked` may be missing. Values take the model's types.
+    """
+    wanted = model.state_dict()
+    for key in sorted(state.keys() - wanted.keys()):
+        raise CheckpointError(f"{source}: key {key!r} does not belong to {family}")
+    for key, value in wanted.items():
+        if key not in state and key.endswith("num_batches_tracked"):
+            state[key] = torch.zeros((), dtype=torch.int64)
+        if key not in state:
+            raise CheckpointError(f"{source}: no key {key!r}")
+        if state[key].shape != value.shape:
+            raise CheckpointError(f"{source}: key {key!r} has shape {tuple(state[key].shape)}, "
+                                  f"expected {tuple(value.shape)}")
+        state[key] = state[key].to(value.dtype)
+    model.load_state_dict(state, assign=True)
 
 
 def write_checkpoint(

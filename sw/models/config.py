@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 
 from torch import Tensor
 
-__all__ = ["DOWNSAMPLINGS", "STAGES", "CheckpointError", "MetaSpikeFormerConfig", "infer_config"]
+__all__ = ["DOWNSAMPLINGS", "STAGES", "CheckpointError", "MetaSpikeFormerConfig", "Shapes",
+           "infer_config"]
 
 DOWNSAMPLINGS = ("downsample1_1", "downsample1_2", "downsample2", "downsample3", "downsample4")
 STAGES = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_1", "ConvBlock2_2", "block3", "block4")
@@ -68,15 +69,16 @@ class MetaSpikeFormerConfig:
         return (self.stem_channels, *self.embed_dims)
 
 
-class _Shapes:
+class Shapes:
     """Shapes by key, with errors that name the source and the key."""
 
-    def __init__(self, state: Mapping[str, Tensor], source: str) -> None:
-        self.state, self.source = state, source
+    def __init__(self, state: Mapping[str, Tensor], source: str, family: str) -> None:
+        self.state, self.source, self.family = state, source, family
 
     def __call__(self, key: str, rank: int) -> tuple[int, ...]:
+        """Shape of a key that must be there with that many dimensions."""
         if key not in self.state:
-            raise CheckpointError(f"{self.source}: no key {key!r}: not a Meta-SpikeFormer")
+            raise CheckpointError(f"{self.source}: no key {key!r}: not {self.family}")
         shape = tuple(self.state[key].shape)
         if len(shape) != rank:
             raise CheckpointError(f"{self.source}: {key!r} must have {rank} dimensions, "
@@ -84,6 +86,7 @@ class _Shapes:
         return shape
 
     def depth(self, stage: str) -> int:
+        """Number of blocks of a stage."""
         found = {int(key.split(".")[1]) for key in self.state
                  if key.startswith(stage + ".") and key.split(".")[1].isdigit()}
         if found != set(range(len(found))):
@@ -100,7 +103,7 @@ def infer_config(
     Strides, heads and time steps are the published ones (2, 2, 2, 2, 1; 8; 1) unless overridden. An
     override that contradicts the shapes, or an unknown one, is an error.
     """
-    shapes = _Shapes(state, source)
+    shapes = Shapes(state, source, "a Meta-SpikeFormer")
     convs = [shapes(f"{name}.encode_conv.weight", 4) for name in DOWNSAMPLINGS]
     depths = tuple(shapes.depth(stage) for stage in STAGES)
     sizes: dict[str, object] = {

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sw.models.blocks import ConvBlock, Downsampling, SpikeBlock
-from sw.models.checkpoint import read_checkpoint
+from sw.models.checkpoint import load_state, read_checkpoint
 from sw.models.config import (
     DOWNSAMPLINGS,
     STAGES,
@@ -96,17 +96,5 @@ def load_checkpoint(
     config = infer_config(state, str(path), **(known | overrides))
     with torch.device("meta"):
         model = MetaSpikeFormer(config)
-    wanted = model.state_dict()
-    for key in sorted(state.keys() - wanted.keys()):
-        raise CheckpointError(f"{path}: key {key!r} does not belong to a Meta-SpikeFormer")
-    for key, value in wanted.items():
-        if key not in state and key.endswith("num_batches_tracked"):
-            state[key] = torch.zeros((), dtype=torch.int64)
-        if key not in state:
-            raise CheckpointError(f"{path}: no key {key!r}")
-        if state[key].shape != value.shape:
-            raise CheckpointError(f"{path}: key {key!r} has shape {tuple(state[key].shape)}, "
-                                  f"expected {tuple(value.shape)}")
-        state[key] = state[key].to(value.dtype)
-    model.load_state_dict(state, assign=True)
+    load_state(model, state, str(path), "a Meta-SpikeFormer")
     return config, model.eval()

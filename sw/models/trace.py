@@ -3,7 +3,8 @@
 
 With random weights one flipped spike changes all that follows, so two evaluations are compared
 layer by layer: every neuron layer receives what the traced spikes of the layers before it make,
-whatever this network would have fired.
+whatever this network would have fired. Binary neurons are traced as bits, multi-level ones as
+integer levels.
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from sw.models.lif import Lif
+from sw.models.multispike import MultiSpike
 
-__all__ = ["TraceError", "capture", "read_trace", "teacher_forced", "write_trace"]
+__all__ = ["TraceError", "capture", "capture_levels", "read_levels", "read_trace",
+           "teacher_forced", "teacher_forced_levels", "write_levels", "write_trace"]
 
 
 class TraceError(ValueError):
@@ -51,6 +54,77 @@ def write_trace(path: str | Path, trace: Mapping[str, Tensor]) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def read_levels(path: str | Path) -> dict[str, Tensor]:
+    """Levels (uint8) by neuron name."""
+    with np.load(path) as file:
+        for name in file.files:
+            if file[name].dtype != np.uint8:
+                raise TraceError(f"{path}: {name!r} is {file[name].dtype}, not uint8 levels")
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+def write_levels(path: str | Path, trace: Mapping[str, Tensor]) -> None:
+    """Write levels in the form that `read_levels` reads."""
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **{name: levels.numpy().astype(np.uint8)
+                                     for name, levels in trace.items()})
+
+
+@torch.no_grad()
+def capture_levels(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a network of multi-level neurons: its output, and the levels (uint8) of every layer."""
+    record: dict[str, Tensor] = {}
+
+    def hook(name: str):
+        def store(module: MultiSpike, args: tuple, spikes: Tensor) -> None:
+            record[name] = module.levels(args[0])
+        return store
+
+    handles = [module.register_forward_hook(hook(name))
+               for name, module in model.named_modules() if isinstance(module, MultiSpike)]
+    try:
+        return model(x), record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def teacher_forced_levels(
+    model: nn.Module, x: Tensor, trace: Mapping[str, Tensor]
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    """Run a network of multi-level neurons with every output replaced by its traced levels.
+
+    Returns the network's output, and for every neuron layer (its input, levels that it makes).
+    """
+    results: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def hook(name: str):
+        def force(module: MultiSpike, args: tuple, spikes: Tensor) -> Tensor:
+            forced = _traced(trace, name, spikes)
+            results[name] = (args[0].clone(), module.levels(args[0]))
+            return forced / module.norm
+        return force
+
+    handles = [module.register_forward_hook(hook(name))
+               for name, module in model.named_modules() if isinstance(module, MultiSpike)]
+    try:
+        return model(x), results
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _traced(trace: Mapping[str, Tensor], name: str, spikes: Tensor) -> Tensor:
+    """What is traced for a layer, in the type and shape of its own output."""
+    if name not in trace:
+        raise TraceError(f"the trace has no layer {name!r}")
+    if trace[name].shape != spikes.shape:
+        raise TraceError(f"layer {name!r} is traced with shape {tuple(trace[name].shape)}, "
+                         f"the network has {tuple(spikes.shape)}")
+    return trace[name].to(spikes.dtype)
+
+
 @torch.no_grad()
 def capture(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Run the network: its output, and (input, spikes) of every neuron layer by name."""
@@ -84,12 +158,7 @@ def teacher_forced(
 
     def hook(name: str):
         def force(module: Lif, args: tuple, spikes: Tensor) -> Tensor:
-            if name not in trace:
-                raise TraceError(f"the trace has no layer {name!r}")
-            if trace[name].shape != spikes.shape:
-                raise TraceError(f"layer {name!r} is traced with shape {tuple(trace[name].shape)}, "
-                                 f"the network has {tuple(spikes.shape)}")
-            forced = trace[name].to(spikes.dtype)
+            forced = _traced(trace, name, spikes)
             h = module.membrane(args[0], forced)
             results[name] = (h, (h - module.threshold >= 0).to(torch.uint8))
             return forced
