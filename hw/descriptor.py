@@ -61,6 +61,8 @@ class Flag(enum.IntFlag):
     OUT_RAW = 1 << 11
     FILL = 1 << 12
     FENCE = 1 << 13
+    OUT_LEVELS = 1 << 14
+    ONES = 1 << 15
 
 
 FLAG_TEXT = {
@@ -78,6 +80,8 @@ FLAG_TEXT = {
     Flag.OUT_RAW: "write s as 32 bit words",
     Flag.FILL: "the bits of an output word above the tile's channels become 0",
     Flag.FENCE: "starts when the CONV before has ended; else their pixels may mix",
+    Flag.OUT_LEVELS: "run the SFA neuron and write planes of its level",
+    Flag.ONES: "plane p of a level is level > p (that many spikes), else binary",
 }
 """What each flag means."""
 
@@ -177,7 +181,7 @@ CONV = Format("CONV", [
     ("rows", 16, "rows of an image"),
     ("images", 16, "images"),
     ("planes", 8, "bit planes of a unit, most significant first"),
-    ("plane_shift", 8, "doublings between planes"),
+    ("plane_shift", 8, "doublings between planes of a group"),
     ("map_base", 32, "word of row 0, column 0 of plane 0, step 0 in the map buffer"),
     ("map_plane_step", -32, "words from plane to plane"),
     ("map_time_step", -32, "words from the last plane of a step to the first of the next"),
@@ -216,6 +220,12 @@ CONV = Format("CONV", [
     ("value_pixel_step", 16, "beats from pixel to pixel"),
     ("value_time_step", 16, "beats from step to step"),
     ("mask_bit", 8, "depthwise: bit of the tile's first channel in the input word"),
+    ("level_bits", 8, "bits of a level, 1 to 4: levels are 0 to 2^(level_bits - 1)"),
+    ("ties_even", 8, "1: a level half way between two is the even one, 0: the upper one"),
+    ("group_planes", 8, "planes of a group; 0: all planes are one group"),
+    ("group_shift", 8, "doublings between the last plane of a group and the next group"),
+    ("weight_group_step", -16, "rows from the last plane of a group to the next group"),
+    ("map_group_step", -32, "words from the last plane of a group to the next group"),
 ])
 
 KTV = Format("KTV", [
@@ -226,13 +236,21 @@ KTV = Format("KTV", [
     ("rows", 16, "rows of tokens"),
     ("key_base", 32, "word of the first token's first K word in the map buffer"),
     ("value_base", 32, "word of the first token's V word in the map buffer"),
-    ("column_step", 16, "words from token to token"),
-    ("row_step", 16, "words from row to row"),
-    ("time_step", 32, "words from step to step"),
+    ("column_step", 16, "words from token to token of K"),
+    ("row_step", 16, "words from row to row of K"),
+    ("time_step", 32, "words from step to step of K"),
     ("first_mask", 32, "bits of the first K word that belong to the head"),
     ("last_mask", 32, "bits of the last K word that belong to the head"),
     ("lane_mask", 32, "lanes of the tile that belong to the head"),
     ("value_bit", 8, "bit of the tile's first channel in the V word"),
+    ("value_planes", 8, "bit planes of V, most significant first; 1 to 4"),
+    ("value_plane_step", 32, "words from plane to plane of V"),
+    ("value_column_step", 16, "words from token to token of V"),
+    ("value_row_step", 16, "words from row to row of V"),
+    ("value_time_step", 32, "words from step to step of V"),
+    ("key_planes", 8, "bit planes of K, most significant first; 1 to 8"),
+    ("key_double", 8, "1: planes of K are binary, at most 4; 0: each weighs 1"),
+    ("key_plane_step", 32, "words from plane to plane of K"),
     ("parts", 8, "bytes of a count; counts carry into the row part_step further"),
     ("weight_base", 16, "row of the first K word's bit 0, least significant byte"),
     ("part_step", -16, "rows from a byte to the next more significant one"),

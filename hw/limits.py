@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 from hw.descriptor import CONV, FORMATS, KTV, LOAD, STORE, Flag, Opcode, Target
-from hw.presets import INTEGER_BITS, WORD_BITS, Preset
+from hw.presets import INTEGER_BITS, LEVEL_BITS, WORD_BITS, Preset
 
 __all__ = ["BEAT_BITS", "COUNTS", "Limit", "broken_limit", "limits"]
 
@@ -21,7 +21,8 @@ COUNTS = {
     Opcode.LOAD: (LOAD, ("length", "count_1", "count_2", "beat_step")),
     Opcode.STORE: (STORE, ("length", "count_1", "count_2", "beat_step")),
     Opcode.CONV: (CONV, ("time_steps", "repeat", "columns", "rows", "images", "planes")),
-    Opcode.KTV: (KTV, ("time_steps", "key_words", "columns", "rows", "parts")),
+    Opcode.KTV: (KTV, ("time_steps", "key_words", "columns", "rows", "parts", "value_planes",
+                         "key_planes")),
 }
 """Counts that must be at least 1."""
 
@@ -70,25 +71,28 @@ def limits(opcode: Opcode, preset: Preset) -> tuple[Limit, ...]:
     if opcode is Opcode.KTV:
         return (Limit("key_base", high=maps), Limit("value_base", high=maps),
                 Limit("value_bit", high=last_bit), Limit("weight_base", high=weights),
-                Limit("clear_base", high=weights))
+                Limit("clear_base", high=weights), Limit("value_planes", high=LEVEL_BITS),
+                Limit("key_planes", high=1 << LEVEL_BITS - 1), Limit("key_double", high=1))
     if opcode is not Opcode.CONV:
         return ()
     part = preset.beats_per_tile
     whole = {"step": WORD_BITS, "unless": int(Flag.DEPTHWISE)}
     psum = {"step": part, "only": int(Flag.PSUM_IN | Flag.PSUM_OUT)}
     residual = {"step": part, "only": int(Flag.RESIDUAL_IN | Flag.RESIDUAL_SUM)}
-    planes = {"only": int(Flag.OUT_SPIKES | Flag.OUT_INTEGER)}
+    planes = {"only": int(Flag.OUT_SPIKES | Flag.OUT_INTEGER | Flag.OUT_LEVELS)}
     return (
-        Limit("plane_shift", high=15), Limit("map_base", high=maps),
+        Limit("plane_shift", high=15), Limit("group_shift", high=15), Limit("map_base", high=maps),
         Limit("kernel_rows", high=256), Limit("window_reads", low=1, high=preset.fifo_depth),
         Limit("weight_base", high=weights), Limit("weight_base", **whole),
-        Limit("weight_plane_step", **whole), Limit("weight_time_step", **whole),
+        Limit("weight_plane_step", **whole), Limit("weight_group_step", **whole),
+        Limit("weight_time_step", **whole),
         Limit("psum_base", high=preset.psum_rows - 1, **psum),
         Limit("psum_pixel_step", **psum), Limit("psum_time_step", **psum),
         Limit("residual_base", high=preset.residual_rows - 1, **residual),
         Limit("residual_pixel_step", **residual), Limit("residual_time_step", **residual),
         Limit("param_base", high=preset.param_rows - 1, step=part),
         Limit("integer_bits", high=INTEGER_BITS, only=int(Flag.OUT_INTEGER)),
+        Limit("level_bits", low=1, high=LEVEL_BITS, only=int(Flag.OUT_LEVELS)),
         Limit("out_bit", high=last_bit, **planes),
         Limit("word_base", high=preset.out_beats * preset.beat_words - 1, **planes),
         Limit("value_base", high=preset.out_beats - 1,

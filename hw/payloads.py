@@ -47,8 +47,10 @@ class JobLayout(data.StructLayout):
             "weight": ceil_log2(preset.weight_rows),
             "step": 8,
             "plane": 8,
+            "inner": 8,  # plane of the group
             "last_step": 1,
             "last_plane": 1,
+            "last_inner": 1,
             "tag": TagLayout(preset),
         })
 

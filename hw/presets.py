@@ -10,14 +10,23 @@ import dataclasses
 import hashlib
 import json
 
-__all__ = ["INTEGER_BITS", "PRESETS", "SHIFTED_BITS", "WORD_BITS", "Preset", "PresetError",
-           "get_preset"]
+__all__ = ["INTEGER_BITS", "LEVEL_BITS", "PARAM_BITS", "PRESETS", "SHIFTED_BITS", "STEP_BITS",
+           "WORD_BITS", "Preset", "PresetError", "get_preset"]
 
 INTEGER_BITS = 12
 """Bits of the widest integer map."""
 
 SHIFTED_BITS = 22
 """Bits of a sum behind the shift, where it joins the residual stream."""
+
+LEVEL_BITS = 4
+"""Bits of the largest level, 8."""
+
+STEP_BITS = 24
+"""Bits of the step from level to level."""
+
+PARAM_BITS = 128
+"""Bits of a channel's parameters: bias 28, threshold 28, shift 6 and 2 unused; then step 24."""
 
 WORD_BITS = 32
 """Channels in one spike word, and the width of a memory word."""
@@ -134,8 +143,8 @@ class Preset:
 
     @property
     def param_row_bits(self) -> int:
-        """Bits of a parameter row: 64 a channel (bias 28, threshold 28, shift 6 + 2 unused)."""
-        return 64 * self.epilogue_lanes
+        """Bits of a parameter row: PARAM_BITS a channel."""
+        return PARAM_BITS * self.epilogue_lanes
 
     @property
     def map_words(self) -> int:

@@ -6,6 +6,7 @@ one, obeys every rule. Every message names the file, the layer, the field and th
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 FORMAT = "addend-model"
-VERSION = 1
+VERSION = 2
 KINDS = ("conv", "depthwise", "attention", "pool", "head")
 SHIFT_RANGE = (-8, 23)
 ACC_LIMIT = 1 << 23       # |acc| of one chunk of a window
@@ -37,11 +38,19 @@ MAX_INTEGER_BITS = 12
 RESIDUAL_BITS = 16
 
 ARRAYS = {"weight": torch.int8, "bias": torch.int32, "shift": torch.int8,
-          "threshold": torch.int32}
-ROLES = {"conv": {"residual", "spikes"}, "depthwise": {"residual", "spikes", "integer"},
-         "attention": {"spikes"}, "pool": {"spikes"}, "head": {"logits"}}
-INPUT_KINDS = {"conv": {"image", "spikes", "integer"}, "depthwise": {"image", "spikes", "integer"},
-               "attention": {"spikes"}, "pool": {"residual"}, "head": {"spikes"}}
+          "threshold": torch.int32, "step": torch.int32}
+ROLES = {"conv": {"residual", "spikes", "levels"},
+         "depthwise": {"residual", "spikes", "levels", "integer"},
+         "attention": {"spikes", "levels"}, "pool": {"spikes", "levels", "integer"},
+         "head": {"logits"}}
+INPUT_KINDS = {"conv": {"image", "spikes", "levels", "integer"},
+               "depthwise": {"image", "spikes", "levels", "integer"},
+               "attention": {"spikes", "levels"}, "pool": {"residual"},
+               "head": {"spikes", "levels", "integer"}}
+NEURONS = {"lif": "spikes", "sfa": "levels"}
+LEVELS = (1, 2, 4, 8)     # highest level of a neuron with integer activation
+TIES = ("even", "up")
+STEP_LIMIT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -49,10 +58,11 @@ class Tensor:
     """A named tensor between layers: its kind, `[steps, channels, height, width]` and width."""
 
     name: str
-    kind: str                           # image, spikes, residual, integer, logits
+    kind: str                           # image, spikes, levels, residual, integer, logits
     shape: tuple[int, ...]
     bits: int
     producer: str | None                # layer that writes it; None for the input
+    levels: int = 1                     # the highest level, of levels and spikes
 
     @property
     def steps(self) -> int:
@@ -60,8 +70,8 @@ class Tensor:
 
     @property
     def magnitude(self) -> int:
-        """Bound of |value|: 1 for spikes, else 2^(bits-1)."""
-        return 1 if self.kind == "spikes" else 1 << (self.bits - 1)
+        """Bound of |value|: the highest level (1 for spikes), else 2^(bits-1)."""
+        return self.levels if self.kind in ("spikes", "levels") else 1 << (self.bits - 1)
 
 
 @dataclass(frozen=True)
@@ -106,12 +116,23 @@ class Layer:
     outputs: Mapping[str, str] = field(default_factory=dict)
     repeat: int = 1
     integer_bits: int | None = None
-    neuron: Mapping[str, str] | None = None
+    neuron: Mapping[str, str | int] | None = None
     heads: int | None = None
     weight: torch.Tensor | None = None
     bias: torch.Tensor | None = None
     shift: torch.Tensor | None = None
     threshold: torch.Tensor | None = None
+    step: torch.Tensor | None = None
+
+    @property
+    def levels(self) -> int:
+        """Highest level of the layer's neuron; 1 of a LIF neuron."""
+        return self.neuron.get("levels", 1) if self.neuron else 1
+
+    @property
+    def ties_even(self) -> bool:
+        """Whether a current half way between two levels gives the even one."""
+        return bool(self.neuron) and self.neuron.get("ties") == "even"
 
     @property
     def neuron_name(self) -> str | None:
@@ -136,7 +157,7 @@ class Layer:
     def macs(self) -> int:
         """Dense synapses of one time step, as if every input were non-zero (pool: its sums)."""
         if self.kind == "attention":
-            return 2 * self.in_positions * self.in_channels * self.in_channels // self.heads
+            return 2 * self.in_positions * self.in_channels * self.out_channels // self.heads
         if self.kind == "pool":
             return self.in_positions * self.in_channels
         return self.out_positions * self.out_channels * self.window
@@ -145,11 +166,16 @@ class Layer:
     def array_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the arrays that this layer has in the file."""
         per_channel = (self.out_channels,)
-        if self.kind in ("attention", "pool"):
-            return {"threshold": per_channel}
+        names = ["threshold"]
+        if self.kind not in ("attention", "pool"):
+            names = ["weight", "bias", "shift", *names]
+        elif "integer" in self.outputs:
+            names = ["bias", "shift", *names]
+        if self.neuron is not None and self.neuron.get("kind") == "sfa":
+            names.append("step")
         inputs = 1 if self.kind == "depthwise" else self.in_channels
-        return {"weight": (self.out_channels, inputs, *self.kernel), "bias": per_channel,
-                "shift": per_channel, "threshold": per_channel}
+        return dict.fromkeys(names, per_channel) | (
+            {"weight": (self.out_channels, inputs, *self.kernel)} if "weight" in names else {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +221,8 @@ class IntegerModel:
     def acc_bound(self, layer: Layer) -> int:
         """Largest |acc| that the weights and the width of the input allow, any partial sum."""
         if layer.kind == "attention":
-            return layer.in_positions * (layer.in_channels // layer.heads)
+            return (layer.in_positions * (layer.in_channels // layer.heads)
+                    * math.prod(self.tensors[name].magnitude for name in layer.inputs))
         if layer.kind == "pool":
             return layer.in_positions << (RESIDUAL_BITS - 1)
         rows = layer.weight.to(torch.int64).abs().flatten(1).sum(1)
@@ -210,8 +237,9 @@ def _outputs(layer: Layer, known: Mapping[str, Tensor]) -> list[Tensor]:
     for role, name in layer.outputs.items():
         if role == "logits":
             made.append(Tensor(name, role, (layer.out_channels,), 32, layer.name))
-        elif role == "spikes":
-            made.append(Tensor(name, role, (steps * layer.repeat, *shape), 1, layer.name))
+        elif role in ("spikes", "levels"):
+            made.append(Tensor(name, role, (steps * layer.repeat, *shape),
+                               layer.levels.bit_length(), layer.name, layer.levels))
         else:
             bits = RESIDUAL_BITS if role == "residual" else layer.integer_bits
             made.append(Tensor(name, role, (steps, *shape), bits, layer.name))
@@ -277,14 +305,14 @@ def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tens
     need(layer.kind in KINDS, f"kind '{layer.kind}' is unknown, must be one of {', '.join(KINDS)}")
     count = 3 if layer.kind == "attention" else 1
     need(len(layer.inputs) == count, f"inputs has {len(layer.inputs)} tensors, needs {count}")
-    for name in layer.inputs:
+    for number, name in enumerate(layer.inputs):
         need(name in known, f"input '{name}' is not written before this layer")
         tensor = known[name]
         need(tensor.kind in INPUT_KINDS[layer.kind],
              f"input '{name}' holds {tensor.kind}, a {layer.kind} layer cannot read that")
-        need(tensor.shape[1:] == (layer.in_channels, *layer.in_size),
-             f"input '{name}' has shape {tensor.shape}, the layer expects "
-             f"{(layer.in_channels, *layer.in_size)} at each step")
+        expected = (layer.out_channels if number == 2 else layer.in_channels, *layer.in_size)
+        need(tensor.shape[1:] == expected,
+             f"input '{name}' has shape {tensor.shape}, the layer expects {expected} at each step")
         need(tensor.steps == known[layer.inputs[0]].steps,
              f"input '{name}' has {tensor.steps} steps, unlike '{layer.inputs[0]}'")
     need(layer.stride >= 1, f"stride is {layer.stride}, must be at least 1")
@@ -296,11 +324,7 @@ def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tens
         need(role in ROLES[layer.kind], f"a {layer.kind} layer cannot output '{role}'")
         need(name == f"{layer.name}.{role}", f"outputs.{role} is '{name}', must be "
              f"'{layer.name}.{role}'")
-    need(("spikes" in layer.outputs) == (layer.neuron is not None),
-         "spikes are written by a neuron: outputs.spikes and neuron must come together")
-    if layer.neuron is not None:
-        need(layer.neuron.get("kind") == "lif",
-             f"neuron.kind '{layer.neuron.get('kind')}' is unknown, must be 'lif'")
+    _check_neuron(layer, need)
     need(("integer" in layer.outputs) == (layer.integer_bits is not None),
          "outputs.integer and integer_bits must come together")
     if layer.integer_bits is not None:
@@ -313,7 +337,7 @@ def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tens
     need(layer.repeat == 1 or (steps == 1 and layer.repeat == model.time_steps),
          f"repeat is {layer.repeat} with {steps} input steps, must be 1, or time_steps "
          f"{model.time_steps} on a one-step input")
-    if layer.kind != "head" and ("spikes" in layer.outputs or "integer" in layer.outputs):
+    if layer.kind != "head" and layer.outputs.keys() & {"spikes", "levels", "integer"}:
         need(steps * layer.repeat == model.time_steps,
              f"writes {steps * layer.repeat} steps, time_steps is {model.time_steps}")
     if layer.residual is not None:
@@ -328,6 +352,23 @@ def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tens
              f"residual '{layer.residual}' has {added.steps} steps, the layer {steps}")
 
 
+def _check_neuron(layer: Layer, need: _Checker) -> None:
+    roles = layer.outputs.keys() & NEURONS.values()
+    need(bool(roles) == (layer.neuron is not None),
+         "spikes and levels are written by a neuron: the output and neuron must come together")
+    if layer.neuron is None:
+        return
+    kind = layer.neuron.get("kind")
+    need(kind in NEURONS, f"neuron.kind '{kind}' is unknown, must be one of {', '.join(NEURONS)}")
+    need(roles == {NEURONS[kind]}, f"a neuron of kind '{kind}' writes {NEURONS[kind]}, "
+         f"not {', '.join(sorted(roles))}")
+    if kind == "sfa":
+        need(layer.neuron.get("levels") in LEVELS,
+             f"neuron.levels is {layer.neuron.get('levels')}, must be one of {LEVELS}")
+        need(layer.neuron.get("ties") in TIES,
+             f"neuron.ties is {layer.neuron.get('ties')!r}, must be one of {', '.join(TIES)}")
+
+
 def _check_sizes(layer: Layer, need: _Checker) -> None:
     (height, width), (kh, kw) = layer.in_size, layer.kernel
     expected = ((height + 2 * layer.padding - kh) // layer.stride + 1,
@@ -340,7 +381,7 @@ def _check_sizes(layer: Layer, need: _Checker) -> None:
     if layer.kind in ("attention", "pool", "head"):
         need(layer.kernel == (1, 1) and layer.stride == 1 and layer.padding == 0,
              f"kernel, stride and padding of a {layer.kind} layer must be [1, 1], 1 and 0")
-    if layer.kind in ("depthwise", "attention", "pool"):
+    if layer.kind in ("depthwise", "pool"):
         need(layer.in_channels == layer.out_channels,
              f"in_channels {layer.in_channels} and out_channels {layer.out_channels} differ")
     if layer.kind == "head":
@@ -348,8 +389,10 @@ def _check_sizes(layer: Layer, need: _Checker) -> None:
     need((layer.heads is not None) == (layer.kind == "attention"),
          "heads belongs to attention layers, and only to them")
     if layer.heads is not None:
-        need(layer.heads >= 1 and layer.in_channels % layer.heads == 0,
-             f"heads is {layer.heads}, must divide the {layer.in_channels} channels")
+        need(layer.heads >= 1, f"heads is {layer.heads}, must be at least 1")
+        for channels in (layer.in_channels, layer.out_channels):
+            need(channels % layer.heads == 0,
+                 f"heads is {layer.heads}, must divide the {channels} channels")
 
 
 def _check_arrays(layer: Layer, need: _Checker) -> None:
@@ -365,6 +408,10 @@ def _check_arrays(layer: Layer, need: _Checker) -> None:
              f"array {name} has shape {list(array.shape)}, must be {list(expected[name])}")
     if layer.neuron is None and layer.threshold is not None:
         need(not layer.threshold.any(), "array threshold must be zero without a neuron")
+    if layer.step is not None:
+        low, high = int(layer.step.min()), int(layer.step.max())
+        need(low >= 1 and high < STEP_LIMIT,
+             f"array step spans {low} to {high}, must be 1 to {STEP_LIMIT - 1}")
     if layer.shift is not None:
         low, high = int(layer.shift.min()), int(layer.shift.max())
         need(SHIFT_RANGE[0] <= low and high <= SHIFT_RANGE[1],
@@ -383,10 +430,17 @@ def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor]
     need(threshold < SUM_LIMIT, f"|threshold| reaches {threshold}, must be below {SUM_LIMIT}")
     if layer.weight is None:
         source = known[layer.inputs[0]]
-        terms = layer.in_positions
-        bound = (terms * source.magnitude if layer.kind == "pool"
-                 else terms * (layer.in_channels // layer.heads))
+        bound = layer.in_positions * source.magnitude
+        if layer.kind == "attention":
+            bound *= layer.in_channels // layer.heads
+            bound *= math.prod(known[name].magnitude for name in layer.inputs[1:])
+        if layer.bias is not None:
+            bound += int(layer.bias.to(torch.int64).abs().max())
         need(bound < SUM_LIMIT, f"|acc| may reach {bound}, must be below {SUM_LIMIT}")
+        if layer.integer_bits is not None:
+            top = int(_shifted(torch.full_like(layer.shift, bound, dtype=torch.int64),
+                               layer.shift.to(torch.int64)).max())
+            need(top < 1 << 27, f"the integer output may reach {top}")
         return
     source = known[layer.inputs[0]]
     steps = source.steps if layer.kind == "head" else 1
@@ -402,8 +456,8 @@ def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor]
         limit = 1 << (layer.integer_bits - 1)
         shift = layer.shift.to(torch.int64)
         largest, least = reach, -reach
-        if source.kind == "spikes":
-            rows = layer.weight.to(torch.int64).flatten(1)
+        if source.kind in ("spikes", "levels"):
+            rows = source.levels * layer.weight.to(torch.int64).flatten(1)
             largest, least = rows.clamp(min=0).sum(1), rows.clamp(max=0).sum(1)
         high = int(_shifted(bias + largest, shift).max())
         low = int(_shifted(bias + least, shift).min())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random integer models with the dataflow of Meta-SpikeFormer, for tests of compiler and hardware.
+"""Random integer models with the dataflow of Meta-SpikeFormer and E-SpikeFormer, for tests of
+compiler and hardware.
 
 Independent of the quantiser: weights are random int8, and shifts and thresholds follow from what
 the layers see for one random image, so that 10 to 40 % of the neurons fire and residuals fit.
@@ -30,7 +31,9 @@ def random_image(model: IntegerModel, seed: int) -> torch.Tensor:
 
 
 class _Builder:
-    def __init__(self, seed: int, time_steps: int, image: ModelInput, head: int) -> None:
+    def __init__(self, seed: int, time_steps: int, image: ModelInput, head: int,
+                 levels: int | None = None, ties: str = "even") -> None:
+        self.levels, self.ties = levels, ties
         self.random = np.random.default_rng(seed)
         self.time_steps = time_steps
         self.model = IntegerModel(
@@ -45,7 +48,10 @@ class _Builder:
             channels: int | None = None, kernel: int = 1, stride: int = 1, padding: int = 0,
             residual: str | None = None, repeat: int = 1, heads: int | None = None,
             bits: int | None = None) -> dict[str, str]:
-        """Append a layer with fitting arrays; returns its outputs by role."""
+        """Append a layer with fitting arrays; returns its outputs by role ("spikes": levels, if
+        the model has them)."""
+        if self.levels:
+            outputs = ["levels" if role == "spikes" else role for role in outputs]
         x = self.values[inputs[0]]
         _, _, in_channels, height, width = x.shape
         channels = channels or in_channels
@@ -57,19 +63,32 @@ class _Builder:
             out_size=(1, 1) if kind == "pool" else size, kernel=(kernel, kernel), stride=stride,
             padding=padding, residual=residual,
             outputs={role: f"{name}.{role}" for role in outputs}, repeat=repeat,
-            integer_bits=bits, neuron={"kind": "lif"} if "spikes" in outputs else None,
-            heads=heads)
+            integer_bits=bits, neuron=self._neuron(outputs), heads=heads)
         layer = self._arrays(layer)
         layer = self._threshold(layer)
         self.model = dataclasses.replace(self.model, layers=(*self.model.layers, layer))
         made = evaluate_layer(self.model, layer, [self.values[name] for name in inputs],
                               None if residual is None else self.values[residual])
         self.values.update(made)
-        return dict(layer.outputs)
+        return {"spikes" if role == "levels" else role: tensor
+                for role, tensor in layer.outputs.items()}
+
+    def _neuron(self, outputs: Sequence[str]) -> dict[str, str | int] | None:
+        if "spikes" in outputs:
+            return {"kind": "lif"}
+        if "levels" in outputs:
+            return {"kind": "sfa", "levels": self.levels, "ties": self.ties}
+        return None
 
     def _arrays(self, layer: Layer) -> Layer:
         zeros = torch.zeros(layer.out_channels, dtype=torch.int32)
         shapes = layer.array_shapes
+        if layer.kind == "pool" and layer.integer_bits:
+            reach = int(self._current(layer).abs().max()) + layer.in_positions
+            shift = max(4 - layer.integer_bits, reach.bit_length() - layer.integer_bits + 1)
+            return dataclasses.replace(
+                layer, bias=self._ints(0, layer.in_positions, layer.out_channels),
+                shift=torch.full_like(zeros, shift).to(torch.int8), threshold=zeros)
         if "weight" not in shapes:
             return dataclasses.replace(layer, threshold=zeros)
         scale = self.random.choice([30, 60, 127])
@@ -100,9 +119,10 @@ class _Builder:
         if layer.kind == "pool":
             return x[0].sum((3, 4), keepdim=True)
         if layer.kind == "attention":
+            shape = x[2].shape
             q, k, v = (t.reshape(*t.shape[:2], layer.heads, -1, layer.in_positions) for t in x)
             counts = torch.einsum("bthin,bthjn->bthij", k, v)
-            return torch.einsum("bthin,bthij->bthjn", q, counts).reshape(x[0].shape)
+            return torch.einsum("bthin,bthij->bthjn", q, counts).reshape(shape)
         groups = layer.in_channels if layer.kind == "depthwise" else 1
         acc = torch.nn.functional.conv2d(x[0][0], layer.weight.double(), layer.bias.double(),
                                          layer.stride, layer.padding, 1, groups)
@@ -119,25 +139,42 @@ class _Builder:
         rate = torch.from_numpy(self.random.uniform(0.6, 0.9, layer.out_channels))
         order = current.sort(1).values
         index = (rate * (order.shape[1] - 1)).long().unsqueeze(1)
+        if self.levels:
+            return self._steps(layer, order)
         threshold = order.gather(1, index).squeeze(1) * 1.2 + 1
         return dataclasses.replace(layer, threshold=threshold.floor().to(torch.int32))
+
+
+    def _steps(self, layer: Layer, order: torch.Tensor) -> Layer:
+        """Thresholds and steps that spread the sorted currents `[C, values]` over the levels; some
+        currents lie half way between two."""
+        low, high = (order[:, int(share * (order.shape[1] - 1))] for share in (0.5, 0.97))
+        step = ((high - low).clamp(min=1) / self.levels).round().clamp(1, 65000) * 256
+        step = step + self._ints(-1, 1, layer.out_channels) * self._ints(0, 100, layer.out_channels)
+        threshold = (low.clamp(-500000, 500000) * 256 - step).clamp(1 - (1 << 27), (1 << 27) - 1)
+        return dataclasses.replace(layer, step=step.to(torch.int32),
+                                   threshold=threshold.round().to(torch.int32))
 
 
 def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int = 3,
                  time_steps: int = 4, channels: int = 12, heads: int = 2, classes: int = 10,
                  blocks: Sequence[str] = FULL, stem: tuple[int, int, int] = (3, 1, 1),
                  kernel: int = 7, expansion: int = 4, event_frames: bool = False,
-                 integer_bits: int = 8, input_bits: int = 8, pool: bool = True) -> IntegerModel:
+                 integer_bits: int = 8, input_bits: int = 8, pool: bool = True,
+                 levels: int | None = None, ties: str = "even", value_ratio: int = 1,
+                 integer_pool: bool = False) -> IntegerModel:
     """A model of a stem, the ``blocks`` in order, the pool and the head.
 
     ``stem`` is kernel, stride, padding of the first layer; ``kernel`` that of depthwise layers;
     ``expansion`` the widening inside channel and MLP blocks. ``down`` halves the map and widens
     by half, to a multiple of ``heads``. Without ``pool`` a convolution over the whole map takes
-    its place.
+    its place. With ``levels`` (the highest) every neuron is an SFA neuron, depthwise layers have
+    one too, and the attention's V is ``value_ratio`` times as wide, as in E-SpikeFormer;
+    ``integer_pool``: the head reads the pooled residuals as integers.
     """
     image = ModelInput(in_channels, *size, scale=0.01, bits=input_bits,
                        time_steps=time_steps if event_frames else 1)
-    b = _Builder(seed, time_steps, image, classes)
+    b = _Builder(seed, time_steps, image, classes, levels, ties)
     k, s, p = stem
     stream = ("residual", "spikes")
     now = b.add("stem", "conv", ["image"], stream, channels=channels, kernel=k, stride=s, padding=p,
@@ -146,9 +183,10 @@ def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int
         name, c = f"block{n}", channels
         if block == "sep":
             wide = b.add(f"{name}.pw1", "conv", [now["spikes"]], ["spikes"], channels=2 * c)
-            deep = b.add(f"{name}.dw", "depthwise", [wide["spikes"]], ["integer"], kernel=kernel,
-                         padding=kernel // 2, bits=integer_bits)
-            now = b.add(f"{name}.pw2", "conv", [deep["integer"]], stream, channels=c,
+            role = "spikes" if levels else "integer"
+            deep = b.add(f"{name}.dw", "depthwise", [wide["spikes"]], [role], kernel=kernel,
+                         padding=kernel // 2, bits=None if levels else integer_bits)
+            now = b.add(f"{name}.pw2", "conv", [deep[role]], stream, channels=c,
                         residual=now["residual"])
         elif block in ("channel", "mlp"):
             k, p = (3, 1) if block == "channel" else (1, 0)
@@ -161,16 +199,21 @@ def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int
             now = b.add(name, "conv", [now["spikes"]], stream, channels=channels, kernel=3,
                         stride=2, padding=1)
         elif block == "attention":
-            q, k, v = (b.add(f"{name}.{role}", "conv", [now["spikes"]], ["spikes"], channels=c,
+            q, k, v = (b.add(f"{name}.{role}", "conv", [now["spikes"]], ["spikes"],
+                             channels=c * value_ratio if role == "v" else c,
                              kernel=3, padding=1)["spikes"] for role in "qkv")
-            mixed = b.add(f"{name}.attn", "attention", [q, k, v], ["spikes"], heads=heads)
+            mixed = b.add(f"{name}.attn", "attention", [q, k, v], ["spikes"], heads=heads,
+                          channels=c * value_ratio)
             now = b.add(f"{name}.proj", "conv", [mixed["spikes"]], stream, channels=c, kernel=3,
                         padding=1, residual=now["residual"])
         else:
             raise ValueError(f"no block {block!r}")
     if pool and not blocks and not event_frames and time_steps > 1:
         raise ValueError("a static image needs a block between stem and pool")
-    if pool:
+    if integer_pool:
+        last = b.add("pool", "pool", [now["residual"]], ["integer"], bits=integer_bits)
+        last["spikes"] = last["integer"]
+    elif pool:
         last = b.add("pool", "pool", [now["residual"]], ["spikes"])
     else:
         height, width = b.values[now["spikes"]].shape[-2:]

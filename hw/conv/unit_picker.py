@@ -115,7 +115,8 @@ class UnitPicker(wiring.Component):
             unit.group.eq(job_group), unit.context.eq(context),
             unit.end.eq(job.last_plane), unit.minus.eq(digits & job.plane[0]),
             unit.double.eq(Mux(job.last_plane | (digits & ~job.plane[0]), 0,
-                               contexts.field(context, "plane_shift"))),
+                               Mux(job.last_inner, contexts.field(context, "group_shift"),
+                                   contexts.field(context, "plane_shift")))),
             *(unit[name].eq(job[name]) for name in ("origin", "low", "high", "y", "weight")),
         ]
         m.d.sync += [
@@ -124,11 +125,13 @@ class UnitPicker(wiring.Component):
             after.eq(job),
         ]
         step = {name: Mux(job.last_plane, contexts.field(context, f"{name}_time_step"),
-                          contexts.field(context, f"{name}_plane_step"))
+                          Mux(job.last_inner, contexts.field(context, f"{name}_group_step"),
+                              contexts.field(context, f"{name}_plane_step")))
                 for name in ("map", "weight")}
         m.d.sync += [after.origin.eq(job.origin + step["map"]),
                      after.weight.eq(job.weight + step["weight"]),
-                     after.plane.eq(Mux(job.last_plane, 0, job.plane + 1))]
+                     after.plane.eq(Mux(job.last_plane, 0, job.plane + 1)),
+                     after.inner.eq(Mux(job.last_plane | job.last_inner, 0, job.inner + 1))]
         with m.If(job.last_plane):
             m.d.sync += [after.step.eq(job.step + 1), after.tag.first.eq(0)]
             m.d.sync += [
@@ -160,11 +163,14 @@ class UnitPicker(wiring.Component):
         written = Signal(job_layout)
         owner = written.tag.context
         planes_last = contexts.derived(owner, "planes_last", 8, lambda view: view.planes - 1)
+        # with 0 planes a group never ends
+        inner_last = contexts.derived(owner, "inner_last", 8, lambda view: view.group_planes - 1)
         steps_last = contexts.derived(owner, "steps_last", 8, lambda view: view.time_steps - 1)
         m.d.comb += [
             written.eq(Mux(after_valid, after, self.i.payload)),
             write.en.eq(after_valid | accept), write.data.eq(written),
             write.data.last_plane.eq(written.plane == planes_last),
+            write.data.last_inner.eq(written.inner == inner_last),
             write.data.last_step.eq(written.step == steps_last),
             write.addr.eq(Mux(after_valid, after_group, slot_index)),
         ]

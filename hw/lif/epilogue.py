@@ -11,18 +11,22 @@ from amaranth.utils import exact_log2
 
 from hw.contexts import Contexts
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
+from hw.lif.level_array import LevelArray
 from hw.lif.neuron_array import NeuronArray
 from hw.lif.result_arbiter import ResultArbiter
 from hw.lif.writer import ResultWriter
 from hw.memory import block_memory, block_read
 from hw.mux import select
 from hw.payloads import TagLayout
-from hw.presets import SHIFTED_BITS, Preset
+from hw.presets import PARAM_BITS, SHIFTED_BITS, STEP_BITS, Preset
 
 __all__ = ["Epilogue"]
 
 _SHIFT_LOW = 8
 """Shifts begin at -8."""
+
+_LAST = 13
+"""Stage in which a beat enters the writer."""
 
 
 class Epilogue(wiring.Component):
@@ -33,7 +37,7 @@ class Epilogue(wiring.Component):
     16 bits is reported. Nothing in the pipeline ever waits: the arbiter issues beats only as fast
     as the writer takes them.
 
-    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 15 cycles
+    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 19 cycles
     from a result to its first write.
 
     Members
@@ -105,6 +109,7 @@ class Epilogue(wiring.Component):
         contexts = Contexts(m, self.descriptors)
         m.submodules.arbiter = arbiter = ResultArbiter(preset)
         m.submodules.neurons = neurons = NeuronArray(preset)
+        m.submodules.levels = levels = LevelArray(preset)
         m.submodules.writer = writer = ResultWriter(preset)
         for index in range(2):
             m.d.comb += [arbiter.descriptors[index].eq(self.descriptors[index]),
@@ -133,18 +138,29 @@ class Epilogue(wiring.Component):
             neurons.valid.eq(valid[7] & ~keeps), neurons.first.eq(item.first),
             neurons.address.eq(Cat(item.part[:exact_log2(preset.beats_per_tile)], item.group)),
         ]
-        item = items[9]
+        context = item.context
+        m.d.comb += [levels.level_bits.eq(contexts.field(context, "level_bits")),
+                     levels.ties_even.eq(contexts.field(context, "ties_even"))]
+        spikes = neurons.spikes
+        for stage in range(9, _LAST):
+            now = Signal.like(spikes, name=f"spikes_{stage + 1}", reset_less=True)
+            m.d.sync += now.eq(spikes)
+            spikes = now
+        item = items[_LAST]
         m.d.comb += [
-            writer.valid.eq(valid[9]), writer.context.eq(item.context),
+            writer.valid.eq(valid[_LAST]), writer.context.eq(item.context),
             writer.part.eq(item.part), writer.last.eq(item.last), writer.word.eq(item.word),
             writer.value.eq(item.value), writer.write_values.eq(item.values),
-            writer.spikes.eq(neurons.spikes), self.finished.eq(writer.finished),
+            writer.spikes.eq(spikes), self.finished.eq(writer.finished),
             self.finished_context.eq(writer.finished_context),
         ]
         for index, lane in enumerate(lanes):
             m.d.comb += [
                 neurons.current[index].eq(lane["n"]),
-                neurons.threshold[index].eq(memories["thresholds"][28 * index:28 * index + 28]),
+                neurons.threshold[index].eq(lane["threshold"]),
+                levels.current[index].eq(lane["n"]), levels.step[index].eq(lane["step"]),
+                levels.threshold[index].eq(lane["level_threshold"]),
+                writer.levels[index].eq(levels.levels[index]),
                 writer.values[index].eq(lane["y"]), writer.upper[index].eq(lane["upper"]),
             ]
         for bank in range(preset.out_banks):
@@ -153,8 +169,8 @@ class Epilogue(wiring.Component):
         return m
 
     def _take(self, m, contexts, arbiter):
-        """Choose the beat's sums and tag; return items and valid bits of stages 0 to 9, and the
-        sums of stage 2."""
+        """Choose the beat's sums and tag; return items and valid bits of stages 0 to _LAST, and
+        the sums of stage 2."""
         preset = self._preset
         parts = preset.beats_per_tile
         tag = Signal(TagLayout(preset))
@@ -162,8 +178,9 @@ class Epilogue(wiring.Component):
             "group": len(arbiter.group), "part": len(arbiter.part), "context": 1,
             "first": 1, "values": 1, "last": 1, "psum": len(tag.psum),
             "residual": len(tag.residual), "word": len(tag.word), "value": len(tag.value)})
-        items = [Signal(layout, name=f"item_{n}", reset_less=True) for n in range(10)]
-        valid = Signal(10)
+        items = [Signal(layout, name=f"item_{n}", reset_less=True)
+                 for n in range(_LAST + 1)]
+        valid = Signal(_LAST + 1)
         m.d.comb += tag.eq(self.tag)
         # words of repeats lie one time step behind each other
         offset = Signal.like(tag.word, reset_less=True)
@@ -220,7 +237,7 @@ class Epilogue(wiring.Component):
         return sums
 
     def _read(self, m, contexts, items):
-        """Read what belongs to the beats; data of stage 2, thresholds of stage 9."""
+        """Read what belongs to the beats; data of stage 2, thresholds and steps of stage 7."""
         preset = self._preset
         lanes = preset.epilogue_lanes
         found = {}
@@ -238,20 +255,20 @@ class Epilogue(wiring.Component):
         found["residual"] = registered(
             "residual", block_read(m, residuals, "residual_read", items[0].residual))
         # parameters change with the tile: a small memory, read twice
-        for name, stage in (("params", 1), ("thresholds", 8)):
+        for name, stage in (("params", 1), ("thresholds", 6)):
             memory = self._loaded(m, name, preset.param_rows, preset.param_row_bits,
                                   self.load_param, self.load_param_beat)
             port = memory.read_port(domain="comb")
             item = items[stage]
             m.d.comb += port.addr.eq(contexts.field(item.context, "param_base") + item.part)
-            fields = [port.data[64 * lane + 28:64 * lane + 56] if name == "thresholds" else
-                      Cat(port.data[64 * lane:64 * lane + 28],
-                          port.data[64 * lane + 56:64 * lane + 62]) for lane in range(lanes)]
+            channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
+            fields = [Cat(channel[28:56], channel[64:64 + STEP_BITS]) if name == "thresholds" else
+                      Cat(channel[:28], channel[56:62]) for channel in channels]
             found[name] = registered(name, Cat(*fields))
         return found
 
     def _lane(self, m, contexts, lane, items, sums, memories):
-        """Add the datapath of one lane: stages 2 to 9."""
+        """Add the datapath of one lane: stages 2 to _LAST."""
         preset = self._preset
         width, high = preset.sum_width, SHIFTED_BITS
 
@@ -295,10 +312,16 @@ class Epilogue(wiring.Component):
         over = register("over", total[15:] != total[15].replicate(high - 14), 1)
         n = Mux(contexts.flag(items[7].context, Flag.STREAM), y, z)
         upper = z[16:]
+        threshold, step = (memories["thresholds"].word_select(lane, 28 + STEP_BITS)[part]
+                           for part in (slice(0, 28), slice(28, None)))
+        threshold = level_threshold = threshold.as_signed()
         for stage in (8, 9):
+            threshold = register(f"threshold_{stage}", threshold, signed(28))
+        for stage in range(8, _LAST + 1):
             y = register(f"y_{stage}", y, signed(16))
             upper = register(f"upper_{stage}", upper, signed(width - 16))
-        return {"a": a, "over": over, "n": n, "y": y, "upper": upper}
+        return {"a": a, "over": over, "n": n, "y": y, "upper": upper, "step": step,
+                "threshold": threshold, "level_threshold": level_threshold}
 
     def _loaded(self, m, name, rows, row_bits, load, beat):
         """Add a memory that is written in beats."""

@@ -12,7 +12,7 @@ RECURRENCE = 5
 """Cycles from the read of a partial sum to the first read that sees its new value; a membrane is
 back a cycle earlier."""
 
-_SETTLE = 3
+_SETTLE = 4
 """Cycles from a descriptor to its plan."""
 
 
@@ -20,8 +20,9 @@ class BeatPlan:
     """Registers of each context, _SETTLE cycles behind the descriptors, that say for a beat:
 
     values : cycles that write residual words (1) or raw sums (2)
+    planes : planes of digits or levels
     cycles_last : cycles of the beat (1 to 27) - 1: residual words one, raw sums two, spikes one,
-        digit planes ``out_banks`` a cycle; sums that pooling adds up come back after RECURRENCE
+        planes ``out_banks`` a cycle; sums that pooling adds up come back after RECURRENCE
     repeat_last : cycles from the last part of a repeat to the first part of the next - 1
     """
 
@@ -31,9 +32,13 @@ class BeatPlan:
 
         self.values = contexts.kept("values", 2, lambda _, view: wants(view, Flag.OUT_RESIDUAL)
                                     + (wants(view, Flag.OUT_RAW) << 1))
-        planes = contexts.kept("planes", 5, lambda _, view: Mux(
-            wants(view, Flag.OUT_INTEGER),
-            ((view.integer_bits << 1) + (banks - 1)) >> exact_log2(banks), 0))
+        self.planes = contexts.kept("planes", 5, lambda _, view: Mux(
+            wants(view, Flag.OUT_INTEGER), view.integer_bits << 1, Mux(
+                wants(view, Flag.OUT_LEVELS), Mux(
+                    wants(view, Flag.ONES), 1 << (view.level_bits[:3] - 1)[:2],
+                    view.level_bits), 0)))
+        planes = contexts.kept("plane_cycles", 5, lambda index, _: (
+            self.planes[index] + (banks - 1)) >> exact_log2(banks))
         writes = contexts.kept("writes", 5, lambda index, view: Mux(
             wants(view, Flag.PSUM_OUT), 0,
             self.values[index] + planes[index] + wants(view, Flag.OUT_SPIKES)))

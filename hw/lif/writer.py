@@ -11,7 +11,7 @@ from hw.descriptor import DESCRIPTOR_WORDS, Flag
 from hw.lif.digits import naf
 from hw.lif.plan import BeatPlan
 from hw.mux import select
-from hw.presets import INTEGER_BITS, WORD_BITS, Preset
+from hw.presets import INTEGER_BITS, LEVEL_BITS, WORD_BITS, Preset
 
 __all__ = ["ResultWriter"]
 
@@ -20,8 +20,8 @@ class ResultWriter(wiring.Component):
     """Places the outputs of one beat (``epilogue_lanes`` channels of a result).
 
     In this order, as the flags ask: the residual words (one cycle), the raw words (two: lower, then
-    upper halves), the spike word (one), the digit planes (``out_banks`` a cycle). Of spike and
-    digit words only the beat's bits are written; with FILL the tile's last beat clears the bits
+    upper halves), the spike word (one), the planes of digits or levels (``out_banks`` a cycle). Of
+    these words only the beat's bits are written; with FILL the tile's last beat clears the bits
     above. A beat takes as many cycles as ``hw.lif.plan.BeatPlan`` says; no other may come
     meanwhile.
 
@@ -43,6 +43,8 @@ class ResultWriter(wiring.Component):
     upper : In
         Bits 16 and up of z, for raw words.
     spikes : In
+    levels : In
+        With OUT_LEVELS.
     write_enable, write_row, write_data : Out
         See OutBuffer.
     finished, finished_context : Out
@@ -64,6 +66,7 @@ class ResultWriter(wiring.Component):
             "values": In(signed(16)).array(lanes),
             "upper": In(signed(preset.sum_width - 16)).array(lanes),
             "spikes": In(lanes),
+            "levels": In(LEVEL_BITS).array(lanes),
             "write_enable": Out(preset.axi_bits // lanes).array(preset.out_banks),
             "write_row": Out(range(preset.out_rows)).array(preset.out_banks),
             "write_data": Out(preset.axi_bits).array(preset.out_banks),
@@ -85,7 +88,7 @@ class ResultWriter(wiring.Component):
             self.context, "digit_mask", 16, lambda view: Cat(
                 (view.integer_bits > INTEGER_BITS - 1 - bit)
                 | ~contexts.wants(view, Flag.OUT_INTEGER) for bit in range(16)))
-        for name in ("values", "upper"):
+        for name in ("values", "upper", "levels"):
             beat[name] = []
             for lane, value in enumerate(getattr(self, name)):
                 held = Signal.like(value, name=f"beat_{name}_{lane}", reset_less=True)
@@ -105,7 +108,7 @@ class ResultWriter(wiring.Component):
         def begin(context, values):
             """Return the phase of the first step, when ``values`` says if it writes values."""
             spikes = contexts.flag(context, Flag.OUT_SPIKES)
-            planes = contexts.flag(context, Flag.OUT_INTEGER)
+            planes = _writes_planes(contexts, context)
             return [is_values.eq(values), is_spikes.eq(~values & spikes),
                     is_planes.eq(~values & ~spikes & planes)]
 
@@ -125,7 +128,7 @@ class ResultWriter(wiring.Component):
                     context, contexts.flag(context, Flag.OUT_RAW) & ~upper)]
             with m.Elif(is_spikes):
                 m.d.sync += [is_spikes.eq(0),
-                             is_planes.eq(contexts.flag(context, Flag.OUT_INTEGER))]
+                             is_planes.eq(_writes_planes(contexts, context))]
         writes = Signal()
         m.d.comb += writes.eq(active & ~keeps)
         m.d.sync += [self.finished.eq(active & last_step & beat["last"]),
@@ -133,9 +136,13 @@ class ResultWriter(wiring.Component):
 
         # what each bank is to write, and where
         row, enables = self._places(m, contexts, beat, writes, is_values, is_spikes, is_planes,
-                                    plane_step, upper)
+                                    plane_step, upper, Mux(context, *plan.planes[::-1]))
         lanes, banks = preset.epilogue_lanes, preset.out_banks
         planes = self._planes(m, beat["values"])
+        levels = self._level_planes(m, contexts, context, beat["levels"])
+        integer = contexts.flag(context, Flag.OUT_INTEGER)
+        for number, plane in enumerate(levels):
+            planes[number] = Mux(integer, planes[number], plane)
         groups = [Cat(planes[n:n + banks]) for n in range(0, len(planes), banks)]
         chunk = Signal(lanes * banks)
         m.d.comb += chunk.eq(select(plane_step, groups))
@@ -166,7 +173,7 @@ class ResultWriter(wiring.Component):
         return m
 
     def _places(self, m, contexts, beat, writes, is_values, is_spikes, is_planes, plane_step,
-                upper):
+                upper, planes):
         """Return registered rows and enables of the banks."""
         preset = self._preset
         lanes, banks = preset.epilogue_lanes, preset.out_banks
@@ -202,7 +209,6 @@ class ResultWriter(wiring.Component):
             word_enable.eq(Cat(Mux(beat["word"][:word_bits] == n, in_word, 0)
                                for n in range(preset.beat_words))),
         ]
-        planes = contexts.field(context, "integer_bits") << 1
         for bank in range(banks):
             here = value[:bank_bits] >> exact_log2(value_beats) == bank // value_beats
             more = (plane_step << bank_bits) + bank < planes
@@ -227,6 +233,24 @@ class ResultWriter(wiring.Component):
                     plane = planes[2 * (INTEGER_BITS - 1 - position) + sign]
                     m.d.comb += plane[lane].eq(digits[position])
         return planes
+
+    def _level_planes(self, m, contexts, context, values):
+        """Return the planes of all lanes' levels: ones first, or binary from the highest bit."""
+        ones = contexts.flag(context, Flag.ONES)
+        bits = contexts.field(context, "level_bits")[:3]
+        planes = [Signal(len(values), name=f"level_plane_{n}") for n in range(1 << LEVEL_BITS - 1)]
+        for lane, level in enumerate(values):
+            binary = [Mux(bits == 4, level[3 - n], Mux(bits == 3, level[max(2 - n, 0)], Mux(
+                bits == 2, level[max(1 - n, 0)], level[0]))) for n in range(LEVEL_BITS)]
+            for number, plane in enumerate(planes):
+                rest = binary[number] if number < LEVEL_BITS else 0
+                m.d.comb += plane[lane].eq(Mux(ones, level > number, rest))
+        return planes
+
+
+def _writes_planes(contexts, context):
+    """Return whether the context writes planes of digits or levels."""
+    return contexts.flag(context, Flag.OUT_INTEGER) | contexts.flag(context, Flag.OUT_LEVELS)
 
 
 def _times(value, factor):

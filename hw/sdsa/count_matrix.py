@@ -11,29 +11,34 @@ from amaranth.utils import exact_log2
 
 from hw.conv.scanner import Scanner
 from hw.descriptor import DESCRIPTOR_WORDS, KTV
+from hw.dma.queue import Queue
 from hw.dma.skid import Skid
 from hw.mux import at_most_one
 from hw.payloads import EntryLayout, descriptor_layout
-from hw.presets import WORD_BITS, Preset
+from hw.presets import LEVEL_BITS, WORD_BITS, Preset
 
 __all__ = ["CountMatrix"]
 
 _QUEUE = 8
+_CARRIES = 8
+"""Additions under way and carries that wait, together."""
 _READ_LATENCY = 4
 _WRITE_LATENCY = 2
 """Cycles from a write to the first read that sees it, less one."""
 
 
 class CountMatrix(wiring.Component):
-    """Adds, for each token and each set bit i of K, the binary row V to row i of a count matrix.
+    """Adds, for each token and each set bit i of K, the row V to row i of a count matrix.
 
     ``count[i][j] += V[n][j]`` for all tokens n with ``K[n][i]``, as ``docs/program.md`` (KTV):
-    counts of one byte, carrying into the row ``part_step`` further where ``parts`` is above 1. The
-    rows lie in the weight buffer, where a CONV uses them as the weights of Q: together SDSA-3 of
-    Meta-SpikeFormer. Equals ``sw.golden.sdsa``.
+    counts of one byte, carrying into the row ``part_step`` further where ``parts`` is above 1. V
+    has up to LEVEL_BITS bit planes; K has up to 8, whose weights double or are all 1. The rows lie
+    in the weight buffer, where a CONV uses them as the weights of Q: together SDSA-3 of
+    Meta-SpikeFormer and E-SDSA of E-SpikeFormer. Equals ``sw.golden.sdsa``.
 
-    **Throughput** a token in two cycles and an addition a cycle (eight where counts may carry); an
-    addition waits for one to the same row that is still on its way. **Latency** 12 cycles.
+    **Throughput** a token in as many cycles as V and K have planes, and an addition a cycle; each
+    row of carries is one more. An addition waits for one to the same row that is still on its way.
+    **Latency** 12 cycles.
 
     Members
     -------
@@ -87,8 +92,10 @@ class CountMatrix(wiring.Component):
         column, row = Signal(16), Signal(16)
         clear_left, clear_row, clear_base = Signal(16), Signal(rows), Signal(rows)
         weight_base = Signal(rows)
-        offset = Signal(len(self.map_address))  # of the token
+        offset = Signal(len(self.map_address))  # of the token in K
         row_offset, step_offset = Signal.like(offset), Signal.like(offset)
+        v_offset, v_row_offset, v_step_offset = (Signal.like(offset, name=name) for name in (
+            "v_offset", "v_row_offset", "v_step_offset"))
         key = Signal(8)  # first word of K still to be read
         left = Signal(8)  # words of K from there on
         key_row = Signal(rows)
@@ -96,6 +103,14 @@ class CountMatrix(wiring.Component):
         room, quiet, next_token = Signal(), Signal(), Signal()
         m.d.comb += room.eq(level + arriving < _QUEUE)
         issue_value, issue_key = Signal(), Signal()
+        plane, plane_offset = Signal(range(LEVEL_BITS)), Signal.like(offset)
+        key_plane, key_offset = Signal(range(8)), Signal.like(offset)
+        last_plane = Signal()
+        m.d.comb += last_plane.eq(key_plane == d.key_planes - 1)
+
+        def begin_keys():
+            return [key.eq(0), key_row.eq(weight_base), left.eq(d.key_words),
+                    last_key.eq(d.key_words <= banks)]
         last_key = Signal()
 
         def begin_step():
@@ -106,7 +121,8 @@ class CountMatrix(wiring.Component):
             with m.State("WAIT"), m.If(self.start):
                 m.d.sync += [step.eq(0), clear_base.eq(d.clear_base),
                              weight_base.eq(d.weight_base), step_offset.eq(0),
-                             clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0)]
+                             clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0),
+                             v_step_offset.eq(0), v_offset.eq(0), v_row_offset.eq(0)]
                 m.d.sync += begin_step()
                 m.next = "CLEAR-ROWS"
             with m.State("CLEAR-ROWS"):
@@ -115,15 +131,21 @@ class CountMatrix(wiring.Component):
                     m.next = "READ-VALUE"
             with m.State("READ-VALUE"):
                 m.d.comb += issue_value.eq(1)
-                m.d.sync += [key.eq(0), key_row.eq(weight_base), left.eq(d.key_words),
-                             last_key.eq(d.key_words <= banks)]
-                m.next = "READ-KEYS"
+                m.d.sync += [*begin_keys(), plane.eq(plane + 1),
+                             plane_offset.eq(plane_offset + d.value_plane_step)]
+                with m.If(plane == d.value_planes - 1):
+                    m.d.sync += [plane.eq(0), plane_offset.eq(0)]
+                    m.next = "READ-KEYS"
             with m.State("READ-KEYS"), m.If(room):
                 m.d.comb += issue_key.eq(1)
                 m.d.sync += [key.eq(key + banks), left.eq(left - banks),
                              last_key.eq(left <= 2 * banks), key_row.eq(key_row + 32 * banks)]
-                with m.If(last_key):
+                with m.If(last_key & ~last_plane):
+                    m.d.sync += [*begin_keys(), key_plane.eq(key_plane + 1),
+                                 key_offset.eq(key_offset + d.key_plane_step)]
+                with m.Elif(last_key):
                     m.d.comb += next_token.eq(1)
+                    m.d.sync += [key_plane.eq(0), key_offset.eq(0)]
                     m.next = "READ-VALUE"
                     with m.If((column == d.columns - 1) & (row == d.rows - 1)):
                         m.next = "DRAIN"
@@ -132,6 +154,9 @@ class CountMatrix(wiring.Component):
                     step.eq(step + 1), step_offset.eq(step_offset + d.time_step),
                     row_offset.eq(step_offset + d.time_step),
                     offset.eq(step_offset + d.time_step),
+                    v_step_offset.eq(v_step_offset + d.value_time_step),
+                    v_row_offset.eq(v_step_offset + d.value_time_step),
+                    v_offset.eq(v_step_offset + d.value_time_step),
                     weight_base.eq(weight_base + d.weight_time_step),
                     clear_base.eq(clear_base + d.clear_time_step),
                     clear_row.eq(clear_base + d.clear_time_step),
@@ -142,35 +167,43 @@ class CountMatrix(wiring.Component):
                 with m.Else():
                     m.next = "CLEAR-ROWS"
         with m.If(next_token):
-            m.d.sync += [column.eq(column + 1), offset.eq(offset + d.column_step)]
+            m.d.sync += [column.eq(column + 1), offset.eq(offset + d.column_step),
+                         v_offset.eq(v_offset + d.value_column_step)]
             with m.If(column == d.columns - 1):
                 m.d.sync += [column.eq(0), row.eq(row + 1),
                              offset.eq(row_offset + d.row_step),
-                             row_offset.eq(row_offset + d.row_step)]
+                             row_offset.eq(row_offset + d.row_step),
+                             v_offset.eq(v_row_offset + d.value_row_step),
+                             v_row_offset.eq(v_row_offset + d.value_row_step)]
         clearing = Signal()
         m.d.comb += clearing.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
 
         # Map reads, and what comes back.
         stage = data.StructLayout({"value": 1, "key": 1, "first": 1, "words": banks,
-                                   "last": banks, "row": rows})
+                                   "last": banks, "row": rows, "shift": 2})
         stages = [Signal(stage, name=f"read_s{n}") for n in range(_READ_LATENCY + 1)]
         m.d.sync += [
-            self.map_address.eq(offset + Mux(issue_value, d.value_base, d.key_base + key)),
+            self.map_address.eq(Mux(issue_value, d.value_base + plane_offset + v_offset,
+                                    d.key_base + key + key_offset + offset)),
+            stages[0].shift.eq(Mux(d.key_double, d.key_planes - 1 - key_plane, 0)),
             stages[0].value.eq(issue_value), stages[0].key.eq(issue_key),
-            stages[0].first.eq(key == 0), stages[0].row.eq(key_row),
+            stages[0].first.eq(Mux(issue_value, plane == 0, key == 0)), stages[0].row.eq(key_row),
             stages[0].words.eq(Cat(left > n for n in range(banks))),
             stages[0].last.eq(Cat(left == n + 1 for n in range(banks))),
         ]
         m.d.comb += self.map_enable.eq(stages[0].value | stages[0].key)
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
         back = stages[-1]
-        value = Signal(lanes)
+        value = [Signal(lanes, name=f"value_plane_{n}") for n in range(LEVEL_BITS)]  # lowest first
         with m.If(back.value):
-            m.d.sync += value.eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
+            m.d.sync += value[0].eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
+            m.d.sync += [b.eq(Mux(back.first, 0, a)) for a, b in itertools.pairwise(value)]
         # only the head's bits of K count; a stage of its own
         words = [Signal(WORD_BITS, name=f"key_{n}", reset_less=True) for n in range(banks)]
         arrived, key_at = Signal(), Signal(rows, reset_less=True)
-        m.d.sync += [arrived.eq(back.key), key_at.eq(back.row)]
+        shift_at = [Signal(2, name=f"shift_{n}", reset_less=True) for n in range(2)]
+        m.d.sync += [arrived.eq(back.key), key_at.eq(back.row), shift_at[0].eq(back.shift),
+                     shift_at[1].eq(shift_at[0])]
         for bank in range(banks):
             word = self.map_data[bank]
             word = word & Mux(back.first, d.first_mask, ~C(0, 32)) if bank == 0 else word
@@ -185,20 +218,21 @@ class CountMatrix(wiring.Component):
         for bank in range(banks):
             m.d.sync += [entry.words[bank].eq(words[bank]), nonzero[bank].eq(words[bank].any())]
         # a token's V comes before its K and holds until the next token's
-        token_value = [Signal(lanes, name=f"value_{n}", reset_less=True) for n in range(2)]
-        m.d.sync += [token_value[0].eq(value), token_value[1].eq(token_value[0])]
+        token_value = [Signal(LEVEL_BITS * lanes, name=f"value_{n}", reset_less=True)
+                       for n in range(2)]
+        m.d.sync += [token_value[0].eq(Cat(*value)), token_value[1].eq(token_value[0])]
         push, pop = Signal(), Signal()
         m.d.comb += push.eq(masked & nonzero.any() & token_value[1].any())
         m.d.sync += arriving.eq(arriving + issue_key - masked)
         entry_bits = len(entry.as_value())
         entries = Memory(shape=unsigned(entry_bits + banks), depth=_QUEUE, init=[])
-        values = Memory(shape=unsigned(lanes), depth=2 * _QUEUE, init=[])
+        values = Memory(shape=unsigned(LEVEL_BITS * lanes + 2), depth=2 * _QUEUE, init=[])
         m.submodules.entries, m.submodules.values = entries, values
         entry_write, entry_read = entries.write_port(), entries.read_port(domain="comb")
         value_write, value_read = values.write_port(), values.read_port(domain="comb")
         m.d.comb += [
             entry_write.en.eq(push), entry_write.data.eq(Cat(entry, nonzero)),
-            value_write.en.eq(push), value_write.data.eq(token_value[1]),
+            value_write.en.eq(push), value_write.data.eq(Cat(token_value[1], shift_at[1])),
             scanner.i_valid.eq(level != 0), pop.eq(scanner.i_take),
             scanner.i.eq(entry_read.data[:entry_bits]),
             scanner.nonzero.eq(entry_read.data[entry_bits:]),
@@ -208,49 +242,67 @@ class CountMatrix(wiring.Component):
                      value_write.addr.eq(value_write.addr + push),
                      level.eq(level + push - pop)]
 
-        # Read, add, write; additions to a row on its way wait, those with carries go alone.
+        # Read, add, write; additions to a row on its way wait, and carries go first.
         m.submodules.tokens = tokens = Skid(data.StructLayout({"row": rows, "end": 1}))
         m.d.comb += [
             tokens.i.valid.eq(scanner.o_valid), tokens.i.payload.row.eq(scanner.o.row),
             tokens.i.payload.end.eq(scanner.o.end), scanner.enable.eq(tokens.i.ready)]
         token = tokens.o.payload
-        operation = data.StructLayout({"valid": 1, "row": rows, "addend": lanes, "part": 8})
+        m.submodules.carries = carries = Queue(
+            data.StructLayout({"row": rows, "part": 8, "lanes": lanes}), _CARRIES)
+        carry = carries.o.payload
+        operation = data.StructLayout({"valid": 1, "row": rows, "part": 8})
         # s0 reads, s3 writes; behind that, until reads see it
         flight = [Signal(operation, name=f"add_s{n}") for n in range(4 + _WRITE_LATENCY)]
-        carry = Signal(operation)  # to be added to the next byte
-        busy_row = Signal()
-        m.d.comb += busy_row.eq(Cat(
-            o.valid & ((o.row == token.row) | (d.parts > 1)) for o in flight).any()
-            | carry.valid)
-        begin = Signal(operation)
-        with m.If(carry.valid):
-            m.d.comb += begin.eq(carry)
-        with m.Else():
-            m.d.comb += [begin.valid.eq(tokens.o.valid & ~busy_row), begin.row.eq(token.row),
-                         begin.addend.eq(value_read.data)]
-        m.d.comb += tokens.o.ready.eq(~busy_row)
-        m.d.sync += value_read.addr.eq(
-            value_read.addr + (tokens.o.valid & ~busy_row & token.end))
-        m.d.sync += [flight[0].eq(begin)]
+        alive = Signal(range(_CARRIES + 1))  # additions that may still carry, and carries
+        begin_carry, begin_token = Signal(), Signal()
+
+        def is_busy(row):
+            return Cat(o.valid & (o.row == row) for o in flight).any()
+
+        m.d.comb += [
+            begin_carry.eq(carries.o.valid & ~is_busy(carry.row)),
+            carries.o.ready.eq(begin_carry),
+            begin_token.eq(tokens.o.valid & ~is_busy(token.row) & ~begin_carry
+                           & (alive != _CARRIES)),
+            tokens.o.ready.eq(begin_token),
+        ]
+        m.d.sync += [
+            value_read.addr.eq(value_read.addr + (begin_token & token.end)),
+            flight[0].valid.eq(begin_carry | begin_token),
+            flight[0].row.eq(Mux(begin_carry, carry.row, token.row)),
+            flight[0].part.eq(Mux(begin_carry, carry.part, 0)),
+        ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
-        sums, carries = Signal(8 * lanes), Signal(lanes)
+        # what is added: a carry, or the token's V, doubled as often as the plane of K asks
+        size = LEVEL_BITS + LEVEL_BITS - 1
+        planes = [Signal(LEVEL_BITS * lanes, name=f"planes_{n}", reset_less=True)
+                  for n in range(2)]
+        shifts = [Signal(2, name=f"doublings_{n}", reset_less=True) for n in range(2)]
+        m.d.sync += [
+            planes[0].eq(Mux(begin_carry, carry.lanes, value_read.data[:LEVEL_BITS * lanes])),
+            shifts[0].eq(Mux(begin_carry, 0, value_read.data[LEVEL_BITS * lanes:])),
+            planes[1].eq(planes[0]), shifts[1].eq(shifts[0])]
+        sums, over = Signal(8 * lanes, reset_less=True), Signal(lanes, reset_less=True)
         for lane in range(lanes):
+            addend = Signal(size, name=f"addend_{lane}", reset_less=True)
             total = Signal(9, name=f"total_{lane}")
-            m.d.comb += total.eq(self.read_data[8 * lane:8 * lane + 8] + flight[2].addend[lane])
-            m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), carries[lane].eq(total[8])]
+            m.d.sync += addend.eq(
+                Cat(planes[1][lanes * n + lane] for n in range(LEVEL_BITS)) << shifts[1])
+            m.d.comb += total.eq(self.read_data[8 * lane:8 * lane + 8] + addend)
+            m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), over[lane].eq(total[8])]
         last = flight[3]
         m.d.comb += [
             self.write_valid.eq(last.valid | clearing),
             self.write_row.eq(Mux(clearing, clear_row, last.row)),
             self.write_data.eq(Mux(clearing, 0, sums)),
+            carries.i.valid.eq(last.valid & over.any() & (last.part + 1 < d.parts)),
+            carries.i.payload.row.eq(last.row + d.part_step),
+            carries.i.payload.part.eq(last.part + 1), carries.i.payload.lanes.eq(over),
         ]
-        m.d.sync += [
-            carry.valid.eq(last.valid & carries.any() & (last.part + 1 < d.parts)),
-            carry.row.eq(last.row + d.part_step), carry.addend.eq(carries),
-            carry.part.eq(last.part + 1),
-        ]
+        m.d.sync += alive.eq(alive + begin_token - (last.valid & ~carries.i.valid))
         m.d.sync += quiet.eq(~Cat(
             issue_key, *(s.key for s in stages), arrived, masked, level != 0, scanner.busy,
-            tokens.o.valid, *(o.valid for o in flight), carry.valid).any())
+            tokens.o.valid, *(o.valid for o in flight), carries.o.valid).any())
         return m

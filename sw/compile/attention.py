@@ -2,10 +2,11 @@
 """Lowering of attention: counts K^T V by KTV, then a 1x1 CONV of Q on the counts as weights.
 
 For each tile of V channels, the words of K and Q that hold all heads of the tile make the weight
-rows: `[step][byte, most significant first][32 rows a word]`. K, Q and V have the same slices,
-chosen so that no head crosses from one slice to the next. Where K and V of all tokens do not fit,
-they pass by in blocks of rows and the counts keep growing; where the counts of all words do not
-fit, words are taken in chunks with partial sums.
+rows: `[step][byte, most significant first][32 rows a word]`. K and Q have the same slices, chosen
+so that no head crosses from one slice to the next; V has slices of one word. Planes of levels are
+taken together; levels that are ones have a KTV for each plane of V. Where K and V of all tokens do
+not fit, they pass by in blocks of rows and the counts keep growing; where the counts of all words
+do not fit, words are taken in chunks with partial sums.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import math
 from hw.descriptor import Flag, Opcode
 from hw.presets import WORD_BITS, Preset
 from sw.compile.context import Context
+from sw.compile.conv import MAPS
 from sw.compile.errors import CompileError
 from sw.compile.estimate import CHANGE_OVER, DEFAULT_DENSITY, Cost, combine
 from sw.compile.layout import MapLayout, ceil_div
@@ -54,19 +56,26 @@ def attention_slice(layer: Layer) -> int:
 
 def _key_words(preset: Preset, layer: Layer, tile: int) -> tuple[int, int]:
     """Words of K that hold all heads of a tile."""
-    depth = layer.in_channels // layer.heads
-    first = tile * preset.lanes // depth
-    last = (min((tile + 1) * preset.lanes, layer.in_channels) - 1) // depth
+    depth, size = layer.in_channels // layer.heads, layer.out_channels // layer.heads
+    first = tile * preset.lanes // size
+    last = (min((tile + 1) * preset.lanes, layer.out_channels) - 1) // size
     return first * depth // WORD_BITS, ceil_div((last + 1) * depth, WORD_BITS)
 
 
-def plan_attention(preset: Preset, layer: Layer, steps: int, slice_out: int,
+def plan_attention(context: Context, layer: Layer, steps: int, slice_out: int,
                    density: float = DEFAULT_DENSITY) -> AttentionPlan:
     """Choose blocks and chunks, or raise `CompileError`."""
+    preset, tensors = context.preset, context.model.tensors
+    q, k, v = (tensors[name] for name in layer.inputs)
+    planes = max(context.planes(tensor) for tensor in (q, k, v))
+    out = next(tensors[layer.outputs[role]] for role in MAPS if role in layer.outputs)
+    out_planes = context.planes(out)
+    banks = preset.out_banks if out_planes > 1 else 1
     height, width = layer.in_size
     tokens, depth = height * width, layer.in_channels // layer.heads
     where = f"layer '{layer.name}' on preset '{preset.name}'"
-    parts = ceil_div(tokens.bit_length(), 8)
+    most_count = tokens * k.levels * v.levels
+    parts = ceil_div(most_count.bit_length(), 8)
     tiles = ceil_div(layer.out_channels, preset.lanes)
     most = max(b - a for a, b in (_key_words(preset, layer, tile) for tile in range(tiles)))
     word_rows = WORD_BITS * steps * parts
@@ -75,23 +84,26 @@ def plan_attention(preset: Preset, layer: Layer, steps: int, slice_out: int,
     if not chunk:
         raise CompileError(f"{where}: the counts of one word take {word_rows} weight rows, "
                            f"there are {preset.weight_rows}")
-    if tokens * min(depth, chunk * WORD_BITS) >= ACC_LIMIT:
-        raise CompileError(f"{where}: |acc| may reach {tokens * depth}, must be below {ACC_LIMIT}")
+    most_sum = most_count * q.levels * min(depth, chunk * WORD_BITS)
+    if most_sum >= ACC_LIMIT:
+        raise CompileError(f"{where}: |acc| may reach {most_sum}, must be below {ACC_LIMIT}")
     row = ceil_div(width * attention_slice(layer), preset.beat_words)
     capacity = preset.map_words // preset.beat_words
     key_rows = query_rows = height
-    if 3 * steps * height * row > capacity:
-        key_rows = query_rows = min(height, capacity // 4 // (steps * row))
+    if 3 * steps * planes * height * row > capacity:
+        key_rows = query_rows = min(height, capacity // 4 // (steps * planes * row))
     if not key_rows:
-        raise CompileError(f"{where}: a row of tokens takes {steps * row} map buffer beats, "
-                           f"at most {capacity // 4} can be used")
+        raise CompileError(f"{where}: a row of tokens takes {steps * planes * row} map buffer "
+                           f"beats, at most {capacity // 4} can be used")
     limit = tokens
     if chunk < most:
         limit = preset.psum_rows // (preset.beats_per_tile * steps)
     unit = preset.beat_words // math.gcd(preset.beat_words, slice_out)
 
     def beats(rows: int, columns: int) -> int:
-        return steps * rows * ceil_div(columns * slice_out, preset.beat_words)
+        plane = steps * rows * ceil_div(columns * slice_out, preset.beat_words)
+        size = ceil_div(out_planes, banks) * banks * plane
+        return ceil_div(size, preset.out_banks) * preset.out_banks
 
     shapes = [(rows, width) for rows in range(height, 0, -1)]
     shapes += [(1, columns) for columns in range(width - 1, 0, -1) if columns % unit == 0]
@@ -104,11 +116,11 @@ def plan_attention(preset: Preset, layer: Layer, steps: int, slice_out: int,
     if (rows, columns) != (height, width):
         rows, columns, regions = next((shape for shape in found if shape[2] == 2), found[0])
     blocks = ceil_div(height, rows) * ceil_div(width, columns)
-    spikes = steps * tokens * density * WORD_BITS * most
-    scan = steps * tokens * most
+    spikes = steps * planes * tokens * density * WORD_BITS * most
+    scan = steps * planes * tokens * most
     compute = tiles * (blocks * (scan + spikes + CHANGE_OVER)
                        + max(spikes * parts / preset.groups, scan * parts) + CHANGE_OVER)
-    maps = 4 * ceil_div(layer.in_channels, WORD_BITS) * steps * tokens
+    maps = 4 * ceil_div(layer.in_channels, WORD_BITS) * steps * planes * tokens
     loads = 3 * maps * blocks * (1 if key_rows == height else tiles)
     cost = combine(preset, compute, tiles * spikes * (blocks + parts), loads, maps, 3 * tiles)
     return AttentionPlan(rows, columns, min(query_rows, rows), key_rows, chunk, parts, regions,
@@ -121,8 +133,10 @@ class _Lowering:
         self.preset = context.preset
         self.layer = layer = context.model.layers[number]
         self.q, self.k, self.v = (context.layouts[name] for name in layer.inputs)
-        self.out: MapLayout = context.layouts[layer.outputs["spikes"]]
+        self.out: MapLayout = context.layouts[next(layer.outputs[role] for role in MAPS
+                                                   if role in layer.outputs)]
         self.steps, self.depth = self.q.steps, layer.in_channels // layer.heads
+        self.size = layer.out_channels // layer.heads
         total = tiling.regions * tiling.region_beats
         base = self.preset.out_beats - total if number % 2 else 0
         self.regions = [base + n * tiling.region_beats for n in range(tiling.regions)]
@@ -149,8 +163,11 @@ class _Lowering:
         return ceil_div(block.columns * self.out.slice_words, self.preset.beat_words)
 
     def _extent(self, block: Block) -> tuple[int, int]:
-        base = self.regions[0]
-        return base, base + self.steps * block.rows * self._out_row(block)
+        base, banks = self.regions[0], self.preset.out_banks
+        size = self.steps * block.rows * self._out_row(block)
+        if self.out.planes > 1:
+            size *= ceil_div(self.out.planes, banks) * banks
+        return base, base + size
 
     def _tile(self, tile: int, block: Block) -> None:
         first, last = _key_words(self.preset, self.layer, tile)
@@ -180,46 +197,59 @@ class _Lowering:
         base = self.context.load_map(self.number, layout, self._key(name, slice_, rows), rows,
                                      (0, row), (slice_, slice_ + 1))
         start = base // self.preset.beat_words
-        return base, (start, start + self.steps * (rows[1] - rows[0]) * row)
+        planes = layout.steps * layout.planes
+        return base, (start, start + planes * (rows[1] - rows[0]) * row)
 
     def _keys(self, tile: int, a: int, b: int, weight: tuple[int, int]) -> None:
         """KTVs of words ``a`` to ``b - 1`` of K for a tile."""
         lanes, words = self.preset.lanes, self.k.slice_words
         slice_, parts = a // words, self.plan.parts
         base_row, rows = weight[0] // self.context.weight_row, WORD_BITS * (b - a)
-        c0, c1 = tile * lanes, min((tile + 1) * lanes, self.layer.in_channels)
+        c0, c1 = tile * lanes, min((tile + 1) * lanes, self.layer.out_channels)
         height, width = self.layer.in_size
         step = rows * parts
         clear = {"clear_rows": step, "clear_time_step": step, "clear_base": base_row}
         for y0 in range(0, height, self.plan.key_rows):
             y1 = min(y0 + self.plan.key_rows, height)
             ring, pair = self.context.rings["map"], [
-                (self.number, self._key(name, slice_, (y0, y1))) for name in "kv"]
+                (self.number, self._key(name, slice_ if name == "k" else c0 // WORD_BITS, (y0, y1)))
+                for name in "kv"]
             if not all(item in ring.items for item in pair):
                 for item in pair:                       # next to each other, or V may evict K
                     ring.items.pop(item, None)
             key, key_extent = self._map("k", slice_, (y0, y1))
-            value, value_extent = self._map("v", slice_, (y0, y1))
-            pitch = self.k.row_bytes // 4
-            for head in range(c0 // self.depth, (c1 - 1) // self.depth + 1):
+            value, value_extent = self._map("v", c0 // WORD_BITS, (y0, y1))
+            pitch, value_pitch = self.k.row_bytes // 4, self.v.row_bytes // 4
+            for head in range(c0 // self.size, (c1 - 1) // self.size + 1):
                 low, high = head * self.depth, (head + 1) * self.depth
                 first, last = max(low, a * WORD_BITS), min(high, b * WORD_BITS)
                 if first >= last:
                     continue
                 word, end = first // WORD_BITS, ceil_div(last, WORD_BITS)
-                mask = ((1 << min(high, c1) - c0) - 1) & ~((1 << max(low, c0) - c0) - 1)
-                self.context.schedule.compute(self.number, Opcode.KTV, {
+                low, high = max(head * self.size, c0), min((head + 1) * self.size, c1)
+                mask = ((1 << high - c0) - 1) & ~((1 << low - c0) - 1)
+                fields = {
                     "time_steps": self.steps, "key_words": end - word, "columns": width,
                     "rows": y1 - y0, "key_base": key + word - slice_ * words,
-                    "value_base": value + c0 // WORD_BITS - slice_ * words,
-                    "column_step": words, "row_step": pitch, "time_step": (y1 - y0) * pitch,
+                    "column_step": words, "row_step": pitch,
+                    "time_step": self.k.planes * (y1 - y0) * pitch,
+                    "key_planes": self.k.planes, "key_plane_step": (y1 - y0) * pitch,
+                    "key_double": int(not self.k.ones),
+                    "value_column_step": 1, "value_row_step": value_pitch,
+                    "value_time_step": self.v.planes * (y1 - y0) * value_pitch,
+                    "value_plane_step": (y1 - y0) * value_pitch,
                     "first_mask": 0xFFFFFFFF << first % WORD_BITS & 0xFFFFFFFF,
                     "last_mask": 0xFFFFFFFF >> -last % WORD_BITS, "lane_mask": mask,
                     "value_bit": c0 % WORD_BITS, "parts": parts,
                     "weight_base": base_row + (parts - 1) * rows + WORD_BITS * (word - a),
-                    "part_step": -rows if parts > 1 else 0, "weight_time_step": step, **clear,
-                }, [("map", key_extent), ("map", value_extent), ("weight", weight)], [])
-                clear = {}
+                    "part_step": -rows if parts > 1 else 0, "weight_time_step": step}
+                each = self.v.planes if self.v.ones else 1  # planes that weigh 1 come one by one
+                for plane in range(each):
+                    self.context.schedule.compute(self.number, Opcode.KTV, {
+                        **fields, "value_planes": self.v.planes // each,
+                        "value_base": value + plane * (y1 - y0) * value_pitch, **clear,
+                    }, [("map", key_extent), ("map", value_extent), ("weight", weight)], [])
+                    clear = {}
 
     def _query(self, tile: int, a: int, b: int, weight: tuple[int, int],
                block: Block, query: tuple[int, int], first: bool, last: bool) -> None:
@@ -233,14 +263,19 @@ class _Lowering:
         results = preset.beats_per_tile
         reads, writes = [("map", extent), ("weight", weight)], []
         flags = Flag.UNSIGNED_WEIGHTS
+        planes, plane = self.q.planes, (q1 - q0) * pitch
+        double = int(not self.q.ones and planes > 1)
         fields = {
+            # for each byte of the counts, the planes of Q
             "time_steps": self.steps, "repeat": 1, "columns": block.columns, "rows": q1 - q0,
-            "images": 1, "planes": parts, "plane_shift": 8, "map_base": base, "map_plane_step": 0,
-            "map_time_step": (q1 - q0) * pitch, "row_pitch": pitch, "row_words": width * words,
-            "rows_words": (q1 - q0) * pitch, "x_start": block.x0 * words + a - slice_ * words,
+            "images": 1, "planes": parts * planes, "group_planes": planes, "plane_shift": double,
+            "group_shift": 8 - double * (planes - 1), "map_base": base, "map_plane_step": plane,
+            "map_group_step": -(planes - 1) * plane, "map_time_step": plane, "row_pitch": pitch,
+            "row_words": width * words, "rows_words": (q1 - q0) * pitch,
+            "x_start": block.x0 * words + a - slice_ * words,
             "x_step": words, "y_step": pitch, "string_words": b - a, "kernel_rows": 1,
             "chunk_words": b - a, "window_reads": ceil_div(b - a, preset.map_banks),
-            "weight_base": weight[0] // context.weight_row, "weight_plane_step": rows,
+            "weight_base": weight[0] // context.weight_row, "weight_group_step": rows,
             "weight_time_step": rows,
             "psum_base": self._psum[0] + (q0 - block.y0) * block.columns * results,
             "psum_pixel_step": results, "psum_time_step": block.pixels * results}
@@ -252,11 +287,19 @@ class _Lowering:
             reads.append(("param", (start, start + context.param_tile)))
             fields["param_base"] = param
         if last:
-            flags |= Flag.OUT_SPIKES | context.fill_flag(self.layer, tile)
+            flags |= context.fill_flag(self.layer, tile)
+            banks = 1
+            if "levels" in self.layer.outputs:
+                more, flag = context.level_fields(self.layer)
+                flags |= flag
+                banks = preset.out_banks
+                fields |= {**more, "plane_rows": self.steps * block.rows * self._out_row(block)}
+            else:
+                flags |= Flag.OUT_SPIKES
             region, channel = self.regions[0], tile * preset.lanes
             fields |= {
                 "out_bit": channel % WORD_BITS,
-                "word_base": (region * preset.beat_words + (q0 - block.y0) * out_row
+                "word_base": (region * preset.beat_words // banks + (q0 - block.y0) * out_row
                               + channel // WORD_BITS % self.out.slice_words),
                 "word_column_step": self.out.slice_words, "word_row_step": out_row,
                 "word_time_step": block.rows * out_row}

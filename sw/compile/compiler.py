@@ -13,7 +13,7 @@ from hw.descriptor import DESCRIPTOR_BYTES
 from hw.presets import WORD_BITS, Preset
 from sw.compile.attention import AttentionPlan, attention_slice, lower_attention, plan_attention
 from sw.compile.context import Context
-from sw.compile.conv import conv_shape, lower_conv, plan_conv
+from sw.compile.conv import MAPS, conv_shape, lower_conv, plan_conv
 from sw.compile.errors import CompileError
 from sw.compile.estimate import Cost
 from sw.compile.layout import ImageLayout, Layout, LogitsLayout, MapLayout, ResidualLayout, ceil_div
@@ -22,18 +22,25 @@ from sw.compile.pool import lower_pool, pool_cost
 from sw.compile.program import LayerRow, Program
 from sw.model_file import SUM_LIMIT, IntegerModel, Layer, check
 
-__all__ = ["CompileError", "compile_model"]
+__all__ = ["LEVEL_MODES", "CompileError", "compile_model"]
+
+LEVEL_MODES = ("planes", "steps")
 
 CONVS = ("conv", "depthwise", "head")
 
 
 def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
                   densities: Mapping[str, float] | None = None,
-                  layers: Collection[str] | None = None) -> Program:
+                  layers: Collection[str] | None = None,
+                  level_mode: str = "planes") -> Program:
     """Compile ``model`` for ``preset``, for one image at a time.
 
     With ``layers`` only these are run, in the model's order; the host writes the tensors that they
     read and no other of them makes (`Program.write_tensor`).
+
+    ``level_mode`` is how levels travel: "planes" as binary numbers, a plane for each bit; "steps"
+    as D virtual time steps of binary spikes, as the E-SpikeFormer paper describes (level k fires in
+    k of them). The results are equal.
 
     ``memory_base`` is the first byte address to use, a multiple of 64. ``densities`` are measured
     shares of ones in spike tensors by name, which sharpen the estimates that choose the tiling.
@@ -42,6 +49,9 @@ def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
     check(model)
     if memory_base % 64:
         raise CompileError(f"memory_base must be a multiple of 64, not {memory_base}")
+    if level_mode not in LEVEL_MODES:
+        raise CompileError(f"level_mode must be one of {', '.join(LEVEL_MODES)}, "
+                           f"not {level_mode!r}")
     names = [layer.name for layer in model.layers]
     unknown = set(layers or ()) - set(names)
     if unknown:
@@ -49,14 +59,15 @@ def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
     chosen = [n for n, name in enumerate(names) if layers is None or name in layers]
     if not chosen:
         raise CompileError("no layer is to be compiled")
-    return _Compiler(model, preset, memory_base, dict(densities or {})).compile(chosen)
+    return _Compiler(model, preset, memory_base, dict(densities or {}),
+                     level_mode == "steps").compile(chosen)
 
 
 class _Compiler:
     def __init__(self, model: IntegerModel, preset: Preset, base: int,
-                 densities: dict[str, float]) -> None:
+                 densities: dict[str, float], ones: bool) -> None:
         self.model, self.preset, self.densities = model, preset, densities
-        self.context = Context.create(model, preset, base)
+        self.context = Context.create(model, preset, base, ones)
         self.readers: dict[str, list[int]] = {}
         for number, layer in enumerate(model.layers):
             for name in dict.fromkeys(layer.inputs):
@@ -77,9 +88,9 @@ class _Compiler:
         layer = self.model.layers[number]
         steps = self.model.tensors[layer.inputs[0]].steps
         if layer.kind == "attention":
-            return plan_attention(self.preset, layer, steps, slice_out)
+            return plan_attention(self.context, layer, steps, slice_out)
         if layer.kind == "pool":
-            return pool_cost(self.preset, layer, steps)
+            return pool_cost(self.context, layer, steps)
         return self._conv_plan(number, slice_in, slice_out)
 
     def _cost(self, number: int, slice_in: int, slice_out: int) -> int:
@@ -93,7 +104,8 @@ class _Compiler:
         for number in self.readers.get(name, []):
             layer = self.model.layers[number]
             if layer.kind in ("depthwise", "attention"):
-                one = 1 if layer.kind == "depthwise" else attention_slice(layer)
+                narrow = layer.kind == "depthwise" or name not in layer.inputs[:2]
+                one = 1 if narrow else attention_slice(layer)
                 sizes &= {one}
                 wanted.append(f"'{layer.name}' {one}")
         if not sizes:
@@ -138,9 +150,10 @@ class _Compiler:
             raise CompileError(f"the input '{image}' must have exactly one reader, a conv layer")
         self.slices[image] = self._choose(image, self._map_words(image), None)
         for number, layer in enumerate(self.model.layers):
-            if {"spikes", "integer"} <= layer.outputs.keys():
-                raise CompileError(f"layer '{layer.name}' writes both spikes and integers")
-            for role in layer.outputs.keys() & {"spikes", "integer"}:
+            roles = layer.outputs.keys() & set(MAPS)
+            if len(roles) > 1:
+                raise CompileError(f"layer '{layer.name}' writes both {' and '.join(roles)}")
+            for role in roles:
                 name = layer.outputs[role]
                 self.slices[name] = self._choose(name, self._map_words(name), number)
 
@@ -154,8 +167,9 @@ class _Compiler:
             return ImageLayout(**common, kernel=layer.kernel, stride=layer.stride,
                                padding=layer.padding, bits=tensor.bits, out_size=layer.out_size,
                                slice_words=self.slices[name])
-        if tensor.kind in ("spikes", "integer"):
-            return MapLayout(**common, slice_words=self.slices[name],
+        if tensor.kind in MAPS:
+            return MapLayout(**common, slice_words=self.slices[name], levels=tensor.levels,
+                             ones=self.context.ones,
                              bits=tensor.bits if tensor.kind == "integer" else 0)
         if tensor.kind == "residual":
             return ResidualLayout(**common, lanes=self.preset.lanes)
@@ -198,8 +212,7 @@ class _Compiler:
     def _lower(self, number: int) -> LayerRow:
         layer, schedule = self.model.layers[number], self.context.schedule
         before = len(schedule.ops)
-        out = next((layer.outputs[role] for role in ("spikes", "integer")
-                    if role in layer.outputs), None)
+        out = next((layer.outputs[role] for role in MAPS if role in layer.outputs), None)
         slice_in = self.slices.get(layer.inputs[0], 1)
         slice_out = self.slices.get(out, 1)
         blocks = chunks = 1

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from hw.descriptor import Flag, Target
-from hw.presets import WORD_BITS, Preset
+from hw.presets import PARAM_BITS, WORD_BITS, Preset
 from sw.compile.errors import CompileError
 from sw.compile.layout import Layout, MapLayout, ResidualLayout, ceil_div
 from sw.compile.schedule import Range, Schedule
-from sw.model_file import MAX_INTEGER_BITS, IntegerModel, Layer
+from sw.model_file import MAX_INTEGER_BITS, IntegerModel, Layer, Tensor
 
 __all__ = ["Context", "Halves", "Memory", "Ring", "compress", "tile_params"]
 
@@ -117,7 +117,7 @@ def compress(runs: list[tuple[int, int, int]]) -> list[tuple[int, ...]]:
 
 
 def tile_params(preset: Preset, layer: Layer) -> np.ndarray:
-    """Parameters of all tiles: uint64 `[tiles * lanes]`."""
+    """Parameters of all tiles: uint64 `[tiles * lanes, 2]`."""
     total = ceil_div(layer.out_channels, preset.lanes) * preset.lanes
 
     def values(array: torch.Tensor | None, default: int) -> np.ndarray:
@@ -129,8 +129,10 @@ def tile_params(preset: Preset, layer: Layer) -> np.ndarray:
     if layer.integer_bits is not None:  # the hardware takes the upper digits
         shift -= MAX_INTEGER_BITS - layer.integer_bits
     threshold = values(layer.threshold if layer.neuron else None, THRESHOLD_NEVER)
-    return ((bias & (1 << 28) - 1) | (threshold & (1 << 28) - 1) << 28
-            | (shift & 63) << 56).astype("<u8")
+    words = np.empty((total, PARAM_BITS // 64), "<u8")
+    words[:, 0] = (bias & (1 << 28) - 1) | (threshold & (1 << 28) - 1) << 28 | (shift & 63) << 56
+    words[:, 1] = values(layer.step, 1)
+    return words
 
 
 @dataclasses.dataclass
@@ -145,15 +147,28 @@ class Context:
     rings: dict[str, Ring]
     params: dict[int, int] = dataclasses.field(default_factory=dict)
     """Addresses of the layers' parameters."""
+    ones: bool = False
+    """Levels are that many binary spikes, one in each of D planes (virtual time steps)."""
     _psum_turn: bool = False
 
     @classmethod
-    def create(cls, model: IntegerModel, preset: Preset, base: int) -> Context:
+    def create(cls, model: IntegerModel, preset: Preset, base: int, ones: bool) -> Context:
         """A fresh one."""
         schedule = Schedule(preset, [layer.name for layer in model.layers])
         rings = {name: (Halves if name == "weight" else Ring)(size)
                  for name, size in schedule.sizes.items() if name != "out"}
-        return cls(model, preset, Memory(base, preset.beat_bytes), {}, schedule, rings)
+        return cls(model, preset, Memory(base, preset.beat_bytes), {}, schedule, rings, ones=ones)
+
+    def planes(self, tensor: Tensor) -> int:
+        """Planes of a map in memory."""
+        if tensor.kind == "levels":
+            return tensor.levels if self.ones else tensor.levels.bit_length()
+        return 1 if tensor.kind == "spikes" else 2 * tensor.bits
+
+    def level_fields(self, layer: Layer) -> tuple[dict[str, int], Flag]:
+        """Fields and flags of a CONV that runs a layer's SFA neuron."""
+        fields = {"level_bits": layer.levels.bit_length(), "ties_even": int(layer.ties_even)}
+        return fields, Flag.OUT_LEVELS | (Flag.ONES if self.ones else Flag(0))
 
     # Sizes in beats ---------------------------------------------------------------------------
 
@@ -165,7 +180,7 @@ class Context:
     @property
     def param_tile(self) -> int:
         """Beats of a tile's parameters."""
-        return 64 * self.preset.lanes // self.preset.axi_bits
+        return PARAM_BITS * self.preset.lanes // self.preset.axi_bits
 
     @property
     def value_pixel(self) -> int:
@@ -207,7 +222,7 @@ class Context:
         count = min(size, tiles - first)
         if number not in self.params:
             self.params[number] = self.memory.constant(
-                tile_params(self.preset, layer).view(np.uint8))
+                tile_params(self.preset, layer).ravel().view(np.uint8))
         address = self.params[number]
 
         def fill(start: int) -> None:

@@ -23,7 +23,10 @@ from sw.compile.plan import (
 from sw.compile.weights import ACC_LIMIT, WeightStore
 from sw.model_file import Layer
 
-__all__ = ["conv_shape", "lower_conv", "plan_conv"]
+__all__ = ["MAPS", "conv_shape", "lower_conv", "plan_conv"]
+
+MAPS = ("spikes", "levels", "integer")
+"""Outputs that are maps of bit planes."""
 
 
 def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
@@ -32,15 +35,16 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     layer, tensors = context.model.layers[number], context.model.tensors
     source = tensors[layer.inputs[0]]
     head, image = layer.kind == "head", source.kind == "image"
-    planes = 1 if source.kind == "spikes" else 2 * source.bits
+    planes = context.planes(source)
     if density is None:
-        density = DEFAULT_DENSITY if source.kind == "spikes" else INTEGER_DENSITY
+        density = DEFAULT_DENSITY if source.kind in ("spikes", "levels") else INTEGER_DENSITY
     taps = layer.kernel[0] * layer.kernel[1]
-    out = 2 * layer.integer_bits if "integer" in layer.outputs else "spikes" in layer.outputs
+    out = next((context.planes(tensors[layer.outputs[role]]) for role in MAPS
+                if role in layer.outputs), 0)
     return ConvShape(
         depthwise=layer.kind == "depthwise",
         in_channels=layer.in_channels * taps if image else layer.in_channels,
-        slice_words=slice_in, planes=source.steps if head else planes,
+        slice_words=slice_in, planes=source.steps * planes if head else planes,
         steps=1 if head else source.steps, repeat=layer.repeat,
         kernel=(1, 1) if image else layer.kernel, stride=1 if image else layer.stride,
         padding=0 if image else layer.padding,
@@ -48,7 +52,12 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         out_channels=layer.out_channels,
         residual_steps=tensors[layer.residual].steps if layer.residual else 0,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
-        out_planes=int(out), out_slice_words=slice_out, density=density)
+        out_planes=out, out_slice_words=slice_out, density=density)
+
+
+def _summed_steps(context: Context, layer: Layer) -> int:
+    """Time steps that one sum runs over: all in the head."""
+    return context.model.tensors[layer.inputs[0]].steps if layer.kind == "head" else 1
 
 
 def _chunk_limit(layer: Layer, shape: ConvShape, magnitude: int) -> int:
@@ -64,7 +73,7 @@ def plan_conv(context: Context, number: int, shape: ConvShape) -> ConvPlan:
     """Plan a layer, or raise `CompileError` that names it."""
     layer = context.model.layers[number]
     limit = _chunk_limit(layer, shape, context.model.input_magnitude(layer)
-                         * (shape.planes if layer.kind == "head" else 1))
+                         * _summed_steps(context, layer))
     try:
         return plan(context.preset, dataclasses.replace(shape, chunk_limit=limit))
     except NoPlan as reason:
@@ -84,7 +93,7 @@ class _Lowering:
             weight = weight.reshape(len(weight), -1, 1, 1)
         magnitude = context.model.input_magnitude(layer)
         self.weights = WeightStore(context, number, shape, tiling, weight,
-                                   magnitude * (shape.planes if layer.kind == "head" else 1))
+                                   magnitude * _summed_steps(context, layer))
         total = (tiling.word_regions * tiling.word_beats
                  + tiling.value_regions * tiling.value_beats)
         base = self.preset.out_beats - total if number % 2 else 0
@@ -140,6 +149,8 @@ class _Lowering:
         if self.source.bits:
             flags |= Flag.SIGNED_DIGITS
             fields["plane_shift"] = 1
+        elif self.source.levels > 1 and not self.source.ones:
+            fields |= self._binary_levels(fields)
         flags |= Flag(0) if first else Flag.PSUM_IN
         flags |= Flag(0) if last else Flag.PSUM_OUT
         fields |= {"weight_base": weight_row, "psum_base": self._psum[0],
@@ -151,6 +162,15 @@ class _Lowering:
             fields["param_base"] = param
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
                                  writes, self._psum)
+
+    def _binary_levels(self, fields: dict[str, int]) -> dict[str, int]:
+        """Doublings between the planes of levels; the head takes a plane of all steps in turn."""
+        steps, plane = self.source.steps, fields["map_plane_step"]
+        if self.layer.kind != "head" or steps == 1:
+            return {"plane_shift": 1}
+        step = self.source.planes * plane
+        return {"group_planes": steps, "group_shift": 1, "map_plane_step": step,
+                "map_group_step": plane - (steps - 1) * step}
 
     def _window(self, block: Block, tile: int, s: int, chunk: int) -> dict[str, int]:
         """Load the block's map, and return the fields that say where windows lie in it."""
@@ -221,12 +241,20 @@ class _Lowering:
             row = ceil_div(block.columns * words, preset.beat_words)
             size, plane = word_beats(preset, shape, block.rows, block.columns)
             first_word = base * preset.beat_words
+            if "spikes" not in layer.outputs:
+                fields["plane_rows"] = plane
+                first_word //= preset.out_banks
             if "integer" in layer.outputs:
                 flags |= Flag.OUT_INTEGER
-                fields |= {"integer_bits": layer.integer_bits, "plane_rows": plane}
-                first_word //= preset.out_banks
+                fields["integer_bits"] = layer.integer_bits
+            elif "levels" in layer.outputs:
+                more, flag = context.level_fields(layer)
+                fields |= more
+                flags |= flag
             else:
-                flags |= Flag.OUT_SPIKES | (Flag.STREAM if shape.writes_residual else Flag(0))
+                flags |= Flag.OUT_SPIKES
+            if layer.neuron is not None and shape.writes_residual:
+                flags |= Flag.STREAM
             flags |= context.fill_flag(layer, tile)
             channel = tile * preset.lanes
             fields |= {
@@ -241,8 +269,8 @@ class _Lowering:
     # Stores -----------------------------------------------------------------------------------
 
     def _store_words(self, block: Block, slice_: int) -> None:
-        layout = self.context.layouts[self.layer.outputs.get("spikes")
-                                      or self.layer.outputs["integer"]]
+        layout = self.context.layouts[next(self.layer.outputs[role] for role in MAPS
+                                           if role in self.layer.outputs)]
         self.context.store_map(
             self.number, layout, self.words[0], slice_, (block.y0, block.y1),
             (block.x0, block.x1), self._word_extent)
@@ -265,6 +293,10 @@ class _Lowering:
 def lower_conv(context: Context, number: int, shape: ConvShape, tiling: ConvPlan) -> None:
     """Emit a conv, depthwise or head layer."""
     layer = context.model.layers[number]
-    if not isinstance(context.layouts[layer.inputs[0]], MapLayout | ImageLayout):
+    source = context.layouts[layer.inputs[0]]
+    if not isinstance(source, MapLayout | ImageLayout):
         raise CompileError(f"layer '{layer.name}': its input is not a map")
+    if layer.kind == "head" and source.bits and source.steps > 1:
+        raise CompileError(f"layer '{layer.name}': the head can't sum {source.steps} steps of an "
+                           f"integer map, only 1")
     _Lowering(context, number, shape, tiling).run()

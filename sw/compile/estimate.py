@@ -8,7 +8,7 @@ for all groups), or epilogue beats; plus a fixed change-over. Transfers overlap 
 import dataclasses
 from typing import TYPE_CHECKING
 
-from hw.presets import WORD_BITS, Preset
+from hw.presets import PARAM_BITS, WORD_BITS, Preset
 from sw.compile.layout import ceil_div
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, t
         map_loads *= tiles * shape.slices
     weights = tiles * tile_rows * preset.lanes * (1 if weights_stay else blocks)
     residual_pixel = 2 * preset.lanes * height * width * tiles
-    read = (map_loads * map_beats * beat + weights + tiles * preset.lanes * 8
+    read = (map_loads * map_beats * beat + weights + tiles * preset.lanes * PARAM_BITS // 8
             + min(shape.residual_steps, shape.steps) * residual_pixel)
     written = (shape.out_steps * shape.out_planes * height * width * 4
                * ceil_div(shape.out_channels, WORD_BITS))

@@ -49,13 +49,18 @@ class Layout:
 
 @dataclasses.dataclass(kw_only=True)
 class MapLayout(Layout):
-    """Spikes (``bits`` 0) or signed-digit planes of ``bits``-bit integers.
+    """Spikes, levels (``levels`` above 1), or signed-digit planes of ``bits``-bit integers.
+
+    Planes of a level are its bits, the highest first, or with ``ones`` that many ones, first ones
+    first.
 
     `[time step][plane][slice][y][x][slice_words]`, rows padded to beats.
     """
 
     slice_words: int
     bits: int = 0
+    levels: int = 1
+    ones: bool = False
 
     @property
     def steps(self) -> int:
@@ -63,6 +68,8 @@ class MapLayout(Layout):
 
     @property
     def planes(self) -> int:
+        if self.levels > 1:
+            return self.levels if self.ones else self.levels.bit_length()
         return 2 * self.bits or 1
 
     @property
@@ -104,7 +111,7 @@ class MapLayout(Layout):
         """Bytes of `[T, C, H, W]`; padding is 0."""
         steps, channels, height, width = self.shape
         array = np.asarray(array).reshape(self.shape)
-        planes = digits(array, self.bits) if self.bits else array[..., None].astype(np.uint8)
+        planes = self._planes_of(array)
         bits = np.zeros((steps, self.planes, height, width, self.words * WORD_BITS), np.uint8)
         bits[..., :channels] = planes.transpose(0, 4, 2, 3, 1)
         words = np.packbits(bits, axis=-1, bitorder="little").view("<u4")
@@ -115,8 +122,18 @@ class MapLayout(Layout):
         out[..., :rows.shape[-1]] = rows
         return out.view(np.uint8).ravel()
 
+    def _planes_of(self, array: np.ndarray) -> np.ndarray:
+        """The planes `[T, C, H, W, planes]` of a map's values."""
+        if self.levels > 1:
+            if self.ones:
+                planes = array[..., None] > np.arange(self.levels)
+            else:
+                planes = array[..., None] >> np.arange(self.planes - 1, -1, -1) & 1
+            return planes.astype(np.uint8)
+        return digits(array, self.bits) if self.bits else array[..., None].astype(np.uint8)
+
     def decode(self, data: np.ndarray) -> np.ndarray:
-        """`[T, C, H, W]`: uint8 spikes or int64 integers."""
+        """`[T, C, H, W]`: uint8 spikes or levels, or int64 integers."""
         steps, channels, height, width = self.shape
         rows = np.ascontiguousarray(data).view("<u4").reshape(
             steps, self.planes, self.slices, height, -1)[..., :width * self.slice_words]
@@ -125,6 +142,11 @@ class MapLayout(Layout):
             steps, self.planes, height, width, self.words)
         bits = np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little")
         planes = bits[..., :channels].transpose(0, 4, 2, 3, 1)
+        if self.levels > 1:
+            if self.ones:
+                return planes.sum(-1, dtype=np.uint8)
+            return (planes << np.arange(self.planes - 1, -1, -1, dtype=np.uint8)).sum(
+                -1, dtype=np.uint8)
         if not self.bits:
             return planes[..., 0].copy()
         pair = planes.astype(np.int64).reshape(*self.shape, self.bits, 2)

@@ -9,8 +9,9 @@ the last one runs the epilogue.
 import functools
 
 from hw.descriptor import Flag, Opcode, Target
-from hw.presets import WORD_BITS, Preset
+from hw.presets import WORD_BITS
 from sw.compile.context import Context
+from sw.compile.conv import MAPS
 from sw.compile.errors import CompileError
 from sw.compile.estimate import CHANGE_OVER, Cost, combine
 from sw.compile.layout import MapLayout, ResidualLayout, ceil_div
@@ -19,12 +20,19 @@ from sw.model_file import SUM_LIMIT, Layer
 __all__ = ["lower_pool", "pool_cost"]
 
 
-def pool_cost(preset: Preset, layer: Layer, steps: int) -> Cost:
+def _out_planes(context: Context, layer: Layer) -> int:
+    role = next(role for role in MAPS if role in layer.outputs)
+    return context.planes(context.model.tensors[layer.outputs[role]])
+
+
+def pool_cost(context: Context, layer: Layer, steps: int) -> Cost:
     """Estimated cost."""
+    preset = context.preset
     tiles = ceil_div(layer.out_channels, preset.lanes)
     results = steps * layer.in_positions * tiles
     return combine(preset, results * preset.beats_per_tile + 3 * tiles * CHANGE_OVER, 0,
-                   results * 2 * preset.lanes, 4 * steps * ceil_div(layer.out_channels, WORD_BITS),
+                   results * 2 * preset.lanes, 4 * steps * _out_planes(context, layer)
+                   * ceil_div(layer.out_channels, WORD_BITS),
                    tiles)
 
 
@@ -32,7 +40,8 @@ def lower_pool(context: Context, number: int) -> None:
     """Emit a pool layer."""
     preset, layer = context.preset, context.model.layers[number]
     source: ResidualLayout = context.layouts[layer.inputs[0]]
-    out: MapLayout = context.layouts[layer.outputs["spikes"]]
+    out: MapLayout = context.layouts[next(layer.outputs[role] for role in MAPS
+                                          if role in layer.outputs)]
     steps, pixels, parts = source.shape[0], layer.in_positions, preset.beats_per_tile
     where = f"layer '{layer.name}' on preset '{preset.name}'"
     if pixels << 15 >= SUM_LIMIT:
@@ -42,7 +51,10 @@ def lower_pool(context: Context, number: int) -> None:
         raise CompileError(f"{where}: {steps} time steps need {steps * parts} rows of residuals "
                            f"and partial sums")
     row = ceil_div(out.slice_words, preset.beat_words)
-    size = out.steps * row
+    plane = out.steps * row
+    banks = preset.out_banks if out.planes > 1 else 1
+    size = ceil_div(ceil_div(out.planes, banks) * banks * plane, preset.out_banks)
+    size *= preset.out_banks
     regions = [0, size] if 2 * size <= preset.out_beats else [0]
     if size > preset.out_beats:
         raise CompileError(f"{where}: needs {size} of {preset.out_beats} output beats")
@@ -82,9 +94,18 @@ def lower_pool(context: Context, number: int) -> None:
                 if b < pixels:
                     flags |= Flag.PSUM_OUT
                 else:
-                    flags |= Flag.OUT_SPIKES | context.fill_flag(layer, tile)
-                    fields |= {"out_bit": channel % WORD_BITS,
-                               "word_base": (region * preset.beat_words
+                    flags |= context.fill_flag(layer, tile)
+                    if "integer" in layer.outputs:
+                        flags |= Flag.OUT_INTEGER
+                        fields["integer_bits"] = layer.integer_bits
+                    elif "levels" in layer.outputs:
+                        more, flag = context.level_fields(layer)
+                        fields |= more
+                        flags |= flag
+                    else:
+                        flags |= Flag.OUT_SPIKES
+                    fields |= {"out_bit": channel % WORD_BITS, "plane_rows": plane,
+                               "word_base": (region * preset.beat_words // banks
                                              + channel // WORD_BITS % out.slice_words),
                                "word_time_step": row * preset.beat_words}
                     writes.append((region, region + size))

@@ -44,5 +44,5 @@ def depthwise(x: torch.Tensor, weight: torch.Tensor, stride: int = 1,
 
 def head(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """`spikes` `[T, C, 1, 1]`, `weight` `[O, C, 1, 1]` -> sums over T and C, int64 `[O]`."""
-    counts = spikes.to(torch.int64).sum(0).flatten()
+    counts = spikes.to(torch.int64).sum(0).flatten()      # of spikes, levels or integers
     return (weight.to(torch.int64).flatten(1) * counts).sum(1)

@@ -41,8 +41,8 @@ def head(spikes: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torc
 
 def sdsa3(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int,
           dtype: torch.dtype) -> torch.Tensor:
-    """Sums of q (k^T v) in each head -> int64 `[B, T, C, H, W]`."""
-    shape = q.shape
+    """Sums of q (k^T v) in each head -> int64, in the shape of v."""
+    shape = v.shape
     q, k, v = (tensor.flatten(3).unflatten(2, (heads, -1)).to(dtype) for tensor in (q, k, v))
     counts = k @ v.transpose(-1, -2)                            # [.., i, j]
     sums = counts.transpose(-1, -2) @ q                         # [.., j, n]

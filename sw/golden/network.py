@@ -11,6 +11,7 @@ from sw.golden import fast as fast_twin
 from sw.golden import lif as plain_lif
 from sw.golden import pool as plain_pool
 from sw.golden import sdsa as plain_sdsa
+from sw.golden import sfa as plain_sfa
 from sw.golden.epilogue import epilogue
 from sw.golden.numbers import check_signed
 from sw.model_file import IntegerModel, Layer
@@ -88,9 +89,11 @@ def _given(model: IntegerModel, name: str, value: torch.Tensor) -> torch.Tensor:
     if tuple(value.shape[1:]) != tensor.shape:
         raise ModelFileError(f"model '{model.name}': tensor '{name}' was given as "
                              f"{list(value.shape[1:])}, must be {list(tensor.shape)}")
-    if tensor.kind == "spikes":
-        if bool((value.to(torch.int64) & ~1).any()):
-            raise ModelFileError(f"model '{model.name}': tensor '{name}' must hold 0 and 1 only")
+    if tensor.kind in ("spikes", "levels"):
+        low, high = (int(bound) for bound in value.aminmax())
+        if low < 0 or high > tensor.levels:
+            raise ModelFileError(f"model '{model.name}': tensor '{name}' must hold 0 to "
+                                 f"{tensor.levels}, not {low} to {high}")
         return value.to(torch.uint8)
     return check_signed(value, tensor.bits, f"tensor '{name}'").to(torch.int32)
 
@@ -110,10 +113,9 @@ def _plain_layer(layer: Layer, inputs: list[torch.Tensor],
                  residual: torch.Tensor | None) -> Tensors:
     x = inputs[0]
     if layer.kind == "attention":
-        current = plain_sdsa.sdsa3(*inputs, layer.heads)
-        return {layer.outputs["spikes"]: plain_lif.lif(current, layer.threshold)}
+        return _neuron(layer, plain_sdsa.sdsa3(*inputs, layer.heads), plain_lif.lif)
     if layer.kind == "pool":
-        return {layer.outputs["spikes"]: plain_lif.lif(plain_pool.pool(x), layer.threshold)}
+        return _pooled(layer, plain_pool.pool(x), plain_lif.lif)
     if layer.kind == "head":
         acc = plain_conv.head(x, layer.weight).reshape(1, -1, 1, 1)
         done = epilogue(acc, layer.bias, layer.shift, writes_residual=False, name=layer.name)
@@ -129,11 +131,10 @@ def _fast_layer(model: IntegerModel, layer: Layer, inputs: list[torch.Tensor],
                 residual: torch.Tensor | None) -> Tensors:
     x = inputs[0]
     if layer.kind == "pool":
-        return {layer.outputs["spikes"]: fast_twin.lif(fast_twin.pool(x), layer.threshold)}
+        return _pooled(layer, fast_twin.pool(x), fast_twin.lif)
     dtype = fast_twin.exact_dtype(model.acc_bound(layer), f"layer '{layer.name}'")
     if layer.kind == "attention":
-        current = fast_twin.sdsa3(*inputs, layer.heads, dtype)
-        return {layer.outputs["spikes"]: fast_twin.lif(current, layer.threshold)}
+        return _neuron(layer, fast_twin.sdsa3(*inputs, layer.heads, dtype), fast_twin.lif)
     if layer.kind == "head":
         acc = fast_twin.head(x, layer.weight, dtype)[:, :, None, None]
         done = epilogue(acc, layer.bias, layer.shift, writes_residual=False, name=layer.name)
@@ -153,9 +154,26 @@ def _outputs(layer: Layer, done, lif, time: int) -> Tensors:
     if "integer" in layer.outputs:
         check_signed(done.shifted, layer.integer_bits, f"layer '{layer.name}': integer output")
         made[layer.outputs["integer"]] = done.shifted.to(torch.int32)
-    if "spikes" in layer.outputs:
+    if layer.neuron is not None:
         current = done.current
         if layer.repeat > 1:
             current = current.repeat_interleave(layer.repeat, time)
-        made[layer.outputs["spikes"]] = lif(current, layer.threshold)
+        made |= _neuron(layer, current, lif)
     return made
+
+
+def _neuron(layer: Layer, current: torch.Tensor, lif) -> Tensors:
+    """The output of the layer's neuron."""
+    if "spikes" in layer.outputs:
+        return {layer.outputs["spikes"]: lif(current, layer.threshold)}
+    return {layer.outputs["levels"]: plain_sfa.sfa(
+        current, layer.threshold, layer.step, layer.levels, layer.ties_even)}
+
+
+def _pooled(layer: Layer, sums: torch.Tensor, lif) -> Tensors:
+    """The outputs of a pool: of a neuron, or an integer map."""
+    if "integer" not in layer.outputs:
+        return _neuron(layer, check_signed(sums, 28, f"layer '{layer.name}': the sum"), lif)
+    done = epilogue(sums, layer.bias, layer.shift, writes_residual=False, name=layer.name)
+    check_signed(done.shifted, layer.integer_bits, f"layer '{layer.name}': integer output")
+    return {layer.outputs["integer"]: done.shifted.to(torch.int32)}

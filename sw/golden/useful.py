@@ -2,14 +2,15 @@
 """Useful additions of every layer: the one definition of the work that an image asks for.
 
 Counted in canonical form: for each non-zero input digit, the output channels that it really
-contributes to inside the map; multi-bit inputs (image, integer maps) in minimal signed digits.
+contributes to inside the map; multi-bit inputs (image, integer maps, levels) in minimal signed
+digits.
 Padding lanes, masked lanes, taps outside the map, zero digits and repeated work do not count.
 
 | kind | additions |
 |---|---|
 | conv | each digit at (y, x): output positions that see it x output channels |
 | depthwise | each digit: output positions that see it |
-| attention | pairs of a k spike and a v spike of one head and token, plus q spikes x head width |
+| attention | pairs of a k and a v digit of one head and token, plus q digits x head width of v |
 | pool | one for each non-zero residual word |
 | head | spikes x classes |
 
@@ -68,15 +69,13 @@ def useful_of_layer(layer: Layer, inputs: list[torch.Tensor], *, signed_digits: 
 
 
 def _attention(layer: Layer, inputs: list[torch.Tensor]) -> int:
-    depth = layer.in_channels // layer.heads
-    q, k, v = (tensor.to(torch.int64).unflatten(1, (layer.heads, depth)).sum(2)
-               for tensor in inputs)
-    return int((k * v).sum()) + int(q.sum()) * depth
+    q, k, v = (naf_count(tensor).unflatten(1, (layer.heads, -1)).sum(2) for tensor in inputs)
+    return int((k * v).sum()) + int(q.sum()) * (layer.out_channels // layer.heads)
 
 
 def useful_additions(model: IntegerModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:
     """Useful additions by layer name, from the golden tensors of one image (`evaluate`)."""
     return {layer.name: useful_of_layer(
                 layer, [tensors[name] for name in layer.inputs],
-                signed_digits=model.tensors[layer.inputs[0]].kind in ("image", "integer"))
+                signed_digits=model.tensors[layer.inputs[0]].kind != "spikes")
             for layer in model.layers}

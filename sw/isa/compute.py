@@ -8,7 +8,15 @@ their width and residuals that leave 16 bits raise `MachineError`.
 import numpy as np
 
 from hw.descriptor import Flag
-from hw.presets import INTEGER_BITS, SHIFTED_BITS, WORD_BITS, Preset
+from hw.presets import (
+    INTEGER_BITS,
+    LEVEL_BITS,
+    PARAM_BITS,
+    SHIFTED_BITS,
+    STEP_BITS,
+    WORD_BITS,
+    Preset,
+)
 from sw.errors import AddendError
 
 __all__ = ["Buffers", "MachineError", "conv", "key_value"]
@@ -34,13 +42,14 @@ class Buffers:
         beat = preset.beat_bytes
         raw = {"map": poison(4 * preset.map_words),
                "weight": poison(preset.weight_rows * preset.lanes),
-               "param": poison(8 * preset.param_rows * preset.epilogue_lanes),
+               "param": poison(PARAM_BITS // 8 * preset.param_rows * preset.epilogue_lanes),
                "residual": poison(2 * preset.residual_rows * preset.epilogue_lanes),
                "out": poison(preset.out_beats * beat)}
         self.beats = {name: data.reshape(-1, beat) for name, data in raw.items()}
         self.map = raw["map"].view("<u4")
         self.weight = raw["weight"].reshape(preset.weight_rows, preset.lanes)
-        self.param = raw["param"].view("<u8").reshape(preset.param_rows, preset.epilogue_lanes)
+        self.param = raw["param"].view("<u8").reshape(
+            preset.param_rows, preset.epilogue_lanes, PARAM_BITS // 64)
         self.residual = raw["residual"].view("<i2").reshape(
             preset.residual_rows, preset.epilogue_lanes)
         self.out = raw["out"].view("<u4")
@@ -94,7 +103,7 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
     if d["kernel_rows"] > 256:
         raise MachineError(f"kernel_rows must be at most 256, not {d['kernel_rows']}")
     if not flags & Flag.DEPTHWISE:
-        for name in ("weight_base", "weight_plane_step", "weight_time_step"):
+        for name in ("weight_base", "weight_plane_step", "weight_group_step", "weight_time_step"):
             if d[name] % WORD_BITS:
                 raise MachineError(f"{name} must be a multiple of {WORD_BITS}, not {d[name]}")
     ky, p = np.divmod(np.arange(d["kernel_rows"] * d["string_words"]), max(d["string_words"], 1))
@@ -111,12 +120,9 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
     row = (d["y_start"] + pixel.y * d["y_step"])[:, None] + ky * d["row_pitch"]
     valid = (column >= 0) & (column < d["row_words"]) & (row >= 0) & (row < d["rows_words"])
     word = (d["map_base"] + pixel.image * d["map_image_step"])[:, None] + row + column
+    offset, weight_row, group = 0, d["weight_base"], d["group_planes"] or planes
     for t in range(steps):
         for plane in range(planes):
-            index = t * planes + plane
-            offset = (index - t) * d["map_plane_step"] + t * d["map_time_step"]
-            weight_row = (d["weight_base"] + (index - t) * d["weight_plane_step"]
-                          + t * d["weight_time_step"])
             address = np.where(valid, word + offset, 0)
             _inside(address[valid], preset.map_words, "map buffer word")
             words = np.where(valid, buffers.map[address], np.uint32(0))
@@ -129,8 +135,12 @@ def _sums(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
                     acc[t] <<= d["plane_shift"]
                 acc[t] += -part if plane % 2 else part
             else:
-                acc[t] = (acc[t] << d["plane_shift"] if plane else acc[t]) + part
+                acc[t] = (acc[t] << d["plane_shift" if plane % group else "group_shift"]) + part
             _fits(acc[t], preset.acc_width, "accumulator")
+            level = ("time" if plane == planes - 1 else
+                     "group" if plane % group == group - 1 else "plane")
+            offset += d[f"map_{level}_step"]
+            weight_row += d[f"weight_{level}_step"]
     return acc
 
 
@@ -213,7 +223,8 @@ def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, 
     if flags & Flag.RESIDUAL_SUM:
         acc = acc + _residual(preset, buffers, d, pixel.number)
     parts = d["param_base"] + np.arange(preset.beats_per_tile)
-    param = buffers.param[_inside(parts, preset.param_rows, "parameter row")].ravel()
+    words = buffers.param[_inside(parts, preset.param_rows, "parameter row")]
+    param, step = words.reshape(-1, 2).T
     bias, threshold = _signed(param, 28), _signed(param >> np.uint64(28), 28)
     shift = _signed(param >> np.uint64(56), 6)
     z = _partial_sums(preset, buffers, d, pixel.number, acc, bias)
@@ -233,6 +244,9 @@ def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, 
         _spikes(preset, buffers, d, pixel, n, threshold)
     if flags & Flag.OUT_INTEGER:
         _integer(preset, buffers, d, pixel, s)
+    if flags & Flag.OUT_LEVELS:
+        _levels(preset, buffers, d, pixel, y if flags & Flag.STREAM else z, threshold,
+                (step & np.uint64((1 << STEP_BITS) - 1)).astype(np.int64))
 
 
 def _halves(preset: Preset, value: np.ndarray) -> np.ndarray:
@@ -291,49 +305,76 @@ def _spikes(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
 
 def _integer(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
              s: np.ndarray) -> None:
-    """Signed digits of the upper bits, most significant first: planes of +1, then of -1.
-
-    Plane p of beat c of the planes' words is in bank p % out_banks, row
-    c + p // out_banks * plane_rows.
-    """
-    bits, banks, words = d["integer_bits"], preset.out_banks, preset.beat_words
+    """Signed digits of the upper bits, most significant first: planes of +1, then of -1."""
+    bits = d["integer_bits"]
     rest = INTEGER_BITS - bits
     _fits(s, INTEGER_BITS, "integer output")
     s = s >> rest << rest
     plus, minus = (3 * s & ~s) >> 1, (s & ~(3 * s)) >> 1
-    for t in range(d["time_steps"]):
-        for plane in range(2 * bits):
-            digits = minus if plane % 2 else plus
+    _planes(preset, buffers, d, pixel, [
+        ((minus if plane % 2 else plus) >> INTEGER_BITS - 1 - plane // 2) & 1
+        for plane in range(2 * bits)])
+
+
+def _levels(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels, n: np.ndarray,
+            threshold: np.ndarray, step: np.ndarray) -> None:
+    """The SFA neuron and the planes of its level."""
+    bits = d["level_bits"]
+    if not 1 <= bits <= LEVEL_BITS:
+        raise MachineError(f"level_bits must be 1 to {LEVEL_BITS}, not {bits}")
+    above = (n << preset.guard_bits) - threshold
+    odd = 1 if d["ties_even"] else 0
+    level = sum((above >= j * step + odd * (j % 2)).astype(np.int64)
+                for j in range(1, (1 << bits - 1) + 1))
+    ones = d["flags"] & Flag.ONES
+    _planes(preset, buffers, d, pixel, [
+        (level > plane).astype(np.int64) if ones else (level >> bits - 1 - plane) & 1
+        for plane in range(1 << bits - 1 if ones else bits)])
+
+
+def _planes(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
+            planes: list[np.ndarray]) -> None:
+    """Plane p of beat c of the planes' words is in bank p % out_banks, row
+    c + p // out_banks * plane_rows."""
+    banks, words = preset.out_banks, preset.beat_words
+    for t in range(d["time_steps"] * d["repeat"]):
+        for plane, bits in enumerate(planes):
             word = _words(d, pixel, t)
             row = word // words + plane // banks * d["plane_rows"]
             word = (row * banks + plane % banks) * words + word % words
-            _put(preset, buffers, d, word, (digits[t] >> INTEGER_BITS - 1 - plane // 2) & 1)
+            _put(preset, buffers, d, word, bits[t if d["repeat"] == 1 else 0])
 
 
 def key_value(preset: Preset, buffers: Buffers, d: dict[str, int],
               counts: dict[str, int]) -> None:
-    """Run one KTV: count, for each pair of channels, the tokens where K and V both fire."""
+    """Run one KTV: add V of each token to the rows of its K spikes."""
     rows, lanes = preset.weight_rows, np.arange(preset.lanes)
     for t in range(d["time_steps"] if d["clear_rows"] else 0):
         cleared = d["clear_base"] + t * d["clear_time_step"] + np.arange(d["clear_rows"])
         buffers.weight[_inside(cleared, rows, "cleared weight row")] = 0
-    token = np.arange(d["rows"])[:, None] * d["row_step"] + np.arange(d["columns"]) * d[
-        "column_step"]
-    token = token.reshape(-1, 1)
+    token, value_token = ((np.arange(d["rows"])[:, None] * d[f"{of}row_step"]
+                           + np.arange(d["columns"]) * d[f"{of}column_step"]).reshape(-1, 1)
+                          for of in ("", "value_"))
     mask = np.full(d["key_words"], 0xFFFFFFFF, np.uint32)
     mask[0] &= np.uint32(d["first_mask"])
     mask[-1] &= np.uint32(d["last_mask"])
     _inside(d["value_bit"] + lanes, WORD_BITS, "V bit")
     for t in range(d["time_steps"]):
-        base = token + t * d["time_step"]
-        key = d["key_base"] + base + np.arange(d["key_words"])
-        value = d["value_base"] + base
-        k = _bits(buffers.map[_inside(key, preset.map_words, "K word")] & mask)
-        v = buffers.map[_inside(value, preset.map_words, "V word")]
-        v = (v >> (d["value_bit"] + lanes).astype(np.uint32)) & 1
-        v &= ((d["lane_mask"] >> lanes) & 1).astype(np.uint32)
-        added = (k.astype(np.float32).T @ v.astype(np.float32)).astype(np.int64)
-        counts["rows_added"] += int(np.count_nonzero(k))
+        v = np.zeros((token.size, preset.lanes), np.uint32)
+        for plane in range(d["value_planes"]):
+            value = (d["value_base"] + value_token + t * d["value_time_step"]
+                     + plane * d["value_plane_step"])
+            bits = buffers.map[_inside(value, preset.map_words, "V word")]
+            v = v << 1 | (bits >> (d["value_bit"] + lanes).astype(np.uint32)) & 1
+        v *= ((d["lane_mask"] >> lanes) & 1).astype(np.uint32)
+        added = 0
+        for plane in range(d["key_planes"]):
+            key = (d["key_base"] + token + t * d["time_step"] + plane * d["key_plane_step"]
+                   + np.arange(d["key_words"]))
+            k = _bits(buffers.map[_inside(key, preset.map_words, "K word")] & mask)
+            sums = (k.astype(np.float32).T @ v.astype(np.float32)).astype(np.int64)
+            added = (added << (1 if d["key_double"] else 0)) + sums
+            counts["rows_added"] += int(np.count_nonzero(k))
         used = np.flatnonzero(added.any(1))
         first = d["weight_base"] + t * d["weight_time_step"] + used
         index = [_inside(first + part * d["part_step"], rows, "count row")

@@ -28,9 +28,10 @@ def run(program: Program, image: torch.Tensor,
 
 
 def compare(model: IntegerModel, preset: Preset, *, seed: int | None = None,
-            memory_base: int = 0, image_seed: int = 5) -> tuple[Program, Report]:
+            memory_base: int = 0, image_seed: int = 5,
+            level_mode: str = "planes") -> tuple[Program, Report]:
     """Demand that every tensor equals the golden one."""
-    program = compile_model(model, preset, memory_base=memory_base)
+    program = compile_model(model, preset, memory_base=memory_base, level_mode=level_mode)
     for descriptor in program.descriptors:
         assert not (broken := broken_limit(descriptor, preset)), broken
     image = random_image(model, image_seed)

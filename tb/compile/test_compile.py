@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hw.descriptor import FORMATS, Flag, Opcode, Target
 from hw.presets import PRESETS, get_preset
-from sw.compile.compiler import CompileError, compile_model
+from sw.compile.compiler import LEVEL_MODES, CompileError, compile_model
 from sw.compile.estimate import chunk_entries
 from sw.compile.plan import split_window
 from sw.compile.schedule import Schedule
@@ -40,6 +40,12 @@ MODELS = {
     "odd-heads": {"blocks": ("attention",), "channels": 90, "heads": 2, "size": (6, 5),
                   "time_steps": 5, "in_channels": 4},
     "pixel": {"blocks": ("sep", "attention", "mlp"), "size": (1, 1), "stem": (1, 1, 0)},
+    "levels": {"levels": 4, "time_steps": 1, "blocks": ("sep", "channel", "attention", "mlp"),
+               "value_ratio": 4, "heads": 2, "channels": 12},
+    "levels-8": {"levels": 8, "ties": "up", "time_steps": 1, "blocks": ("attention", "mlp"),
+                 "heads": 2, "channels": 40, "size": (7, 5), "integer_pool": True},
+    "levels-steps": {"levels": 2, "time_steps": 3, "event_frames": True, "channels": 33,
+                     "blocks": ("down", "attention"), "heads": 3, "size": (8, 9)},
     "12-bit": {"blocks": ("sep",), "integer_bits": 12, "kernel": 3, "channels": 50,
                "size": (10, 3)},
 }
@@ -49,7 +55,9 @@ MODELS = {
 @pytest.mark.parametrize("name", MODELS)
 def test_every_tensor(name: str, preset: str) -> None:
     model = random_model(len(name), **MODELS[name])
-    compare(model, get_preset(preset), seed=len(preset), memory_base=64 * len(name))
+    for mode in LEVEL_MODES[:2 if "levels" in MODELS[name] else 1]:
+        compare(model, get_preset(preset), seed=len(preset), memory_base=64 * len(name),
+                level_mode=mode)
 
 
 @pytest.mark.parametrize("seed", range(8))
