@@ -134,7 +134,8 @@ def test_counts_carry_into_the_next_byte() -> None:
     buffers.map[1000:1300] = 0b1100
     fields = dict(opcode=Opcode.KTV, time_steps=1, key_words=1, columns=300, rows=1, key_base=0,
                   value_base=1000, column_step=1, first_mask=0xFFFFFFFF, last_mask=0xFFFFFFFF,
-                  lane_mask=0b0111, parts=2, weight_base=32, part_step=-32, clear_rows=64)
+                  value_planes=1, key_planes=1, value_column_step=1, lane_mask=0b0111, parts=2,
+                  weight_base=32, part_step=-32, clear_rows=64)
     key_value(TINY, buffers, KTV.unpack(KTV.pack(**fields)), _counts())
     assert list(buffers.weight[33]) == [0, 0, 300 - 256, 0, 0, 0, 0, 0]
     assert list(buffers.weight[1]) == [0, 0, 1, 0, 0, 0, 0, 0]

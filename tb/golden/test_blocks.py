@@ -13,6 +13,7 @@ from sw.golden.epilogue import epilogue
 from sw.golden.lif import lif, lif_step
 from sw.golden.pool import pool
 from sw.golden.sdsa import sdsa3
+from sw.golden.sfa import sfa
 
 
 def test_lif_by_hand() -> None:
@@ -106,3 +107,42 @@ def test_epilogue_checks_its_widths() -> None:
         epilogue(2 * one, zero, zero, writes_residual=True, residual=edge, name="a")
     with pytest.raises(OverflowBoundError, match=r"layer 'a': acc \+ bias"):
         epilogue(one << 27, zero, zero, writes_residual=False, name="a")
+
+
+@pytest.mark.parametrize("ties", ["even", "up"])
+def test_sfa_rounds_as_published(ties: str) -> None:
+    """One unit of x is 8 units of the current: halves are met exactly."""
+    current = torch.arange(-20, 60).reshape(1, 1, 1, -1)
+    levels = sfa(current, torch.tensor([-1024]), torch.tensor([2048]), 4, ties == "even")
+    clamped = (current.double() / 8).clamp(0, 4)
+    expected = torch.round(clamped) if ties == "even" else torch.floor(clamped + 0.5)
+    assert torch.equal(levels.double(), expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sfa_is_an_integrate_and_fire_neuron(seed: int) -> None:
+    """D steps with a soft reset fire as often as the level says, first steps first."""
+    torch.manual_seed(seed)
+    current = torch.randint(-300, 900, (1, 1, 1, 200))
+    threshold, step = torch.tensor([-777]), torch.tensor([30011])
+    levels = sfa(current, threshold, step, 8, False)
+    for place in range(200):
+        membrane, fired = Fraction(int(current[0, 0, 0, place])) * 256 + 777, []
+        for _ in range(8):
+            fired.append(membrane >= 30011)
+            membrane -= 30011 * fired[-1]
+        assert sum(fired) == int(levels[0, 0, 0, place])
+        assert fired == sorted(fired, reverse=True)
+
+
+def test_attention_of_levels_with_wide_values() -> None:
+    """One head of 2 channels whose values have 4; two tokens."""
+    q = torch.tensor([[1, 0], [2, 3]]).reshape(1, 2, 1, 2)      # [channel][token]
+    k = torch.tensor([[4, 1], [0, 2]]).reshape(1, 2, 1, 2)
+    v = torch.tensor([[1, 0], [0, 1], [2, 2], [4, 3]]).reshape(1, 4, 1, 2)
+    counts = [[4, 1, 10, 19], [0, 2, 4, 6]]                     # k^T v
+    expected = [[q0 * counts[0][j] + q1 * counts[1][j] for q0, q1 in ((1, 2), (0, 3))]
+                for j in range(4)]
+    assert sdsa3(q, k, v, 1)[0, :, 0].tolist() == expected
+    fast_sums = fast.sdsa3(q[None], k[None], v[None], 1, torch.float32)
+    assert torch.equal(fast_sums[0], sdsa3(q, k, v, 1))

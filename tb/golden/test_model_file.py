@@ -51,6 +51,14 @@ _MODEL = random_model(0)
 _DOWN, _DEPTHWISE = _MODEL.layer("down"), _MODEL.layer("sep.dw")
 
 
+def _levels(**fields: object) -> dict[str, object]:
+    """Fields that turn "down" into a layer with levels, one of them wrong."""
+    neuron = {"kind": "sfa", "levels": fields.pop("levels", 4), "ties": fields.pop("ties", "even")}
+    step = torch.full((16,), 256, dtype=torch.int32)
+    return {"neuron": neuron, "step": step, **fields,
+            "outputs": {"residual": "down.residual", "levels": "down.levels"}}
+
+
 @pytest.mark.parametrize(("name", "fields", "message"), [
     ("down", {"kind": "deconv"}, "kind 'deconv' is unknown"),
     ("down", {"inputs": ("head.logits",)}, "input 'head.logits' is not written before"),
@@ -60,8 +68,14 @@ _DOWN, _DEPTHWISE = _MODEL.layer("down"), _MODEL.layer("sep.dw")
     ("down", {"outputs": {}}, "outputs is empty"),
     ("down", {"outputs": {"logits": "down.logits"}}, "a conv layer cannot output 'logits'"),
     ("down", {"outputs": {"residual": "down.x", "spikes": "down.spikes"}}, "outputs.residual is"),
-    ("down", {"neuron": None}, "outputs.spikes and neuron must come together"),
+    ("down", {"neuron": None}, "the output and neuron must come together"),
     ("down", {"neuron": {"kind": "izhikevich"}}, "neuron.kind 'izhikevich' is unknown"),
+    ("down", {"neuron": {"kind": "sfa", "levels": 4, "ties": "even"}},
+     "a neuron of kind 'sfa' writes levels, not spikes"),
+    ("down", _levels(levels=3), r"neuron.levels is 3, must be one of \(2, 4, 8\)"),
+    ("down", _levels(ties="down"), "neuron.ties is 'down', must be one of even, up"),
+    ("down", _levels(step=None), "array step is missing"),
+    ("down", _levels(step=torch.zeros(16, dtype=torch.int32)), "array step spans 0 to 0, must be 1"),
     ("down", {"repeat": 2}, "repeat is 2 with 1 input steps"),
     ("down", {"residual": "stem.residual"}, r"residual 'stem.residual' has shape \(1, 8, 4, 5\)"),
     ("down", {"residual": "late.residual"}, "is not a residual written before"),
@@ -112,7 +126,7 @@ def _rewrite(path: Path, change) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda s, a: s.update(format="onnx"), "format is 'onnx', must be 'addend-model'"),
-    (lambda s, a: s.update(version=2), "version is 2, this program reads 1"),
+    (lambda s, a: s.update(version=3), "version is 3, this program reads 2"),
     (lambda s, a: s.pop("time_steps"), "field time_steps is missing"),
     (lambda s, a: s.update(surprise=1), "field surprise is unknown"),
     (lambda s, a: s["input"].pop("scale"), "input: field scale is missing"),

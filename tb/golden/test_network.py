@@ -54,7 +54,7 @@ def test_override_is_read_but_not_reported() -> None:
 @pytest.mark.parametrize(("override", "message"), [
     ({"nowhere.spikes": torch.zeros(1)}, "no tensor 'nowhere.spikes'"),
     ({"stem.spikes": torch.zeros(1, 2, 2, 2)}, r"given as \[1, 2, 2, 2\]"),
-    ({"stem.spikes": torch.full((1, 8, 4, 5), 2)}, "0 and 1 only"),
+    ({"stem.spikes": torch.full((1, 8, 4, 5), 2)}, "must hold 0 to 1, not 2 to 2"),
 ])
 def test_bad_overrides_are_refused(override: dict, message: str) -> None:
     model = random_model(0)

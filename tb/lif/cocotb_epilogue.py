@@ -17,18 +17,19 @@ from cocotb.triggers import FallingEdge, Lock, RisingEdge
 
 from hw.descriptor import CONV, Flag, Opcode
 from hw.payloads import TagLayout
-from hw.presets import INTEGER_BITS, WORD_BITS
+from hw.presets import INTEGER_BITS, PARAM_BITS, WORD_BITS
 from sw.errors import OverflowBoundError
 from sw.golden.epilogue import epilogue
 from sw.golden.lif import lif
 from sw.golden.numbers import naf
 from sw.golden.pool import pool
+from sw.golden.sfa import sfa
 from tb.cocotb_bench import STALLS, bench, generator, pack, pauses, preset, reset, start
 
 LIMIT = 20_000
 """Cycles of a run, at most."""
 
-SETTLE = 5
+SETTLE = 6
 """Cycles from a descriptor to its first result."""
 
 SUM_LIMIT = (1 << 27) - 1
@@ -37,13 +38,23 @@ STREAM = Flag.OUT_SPIKES | Flag.STREAM | Flag.OUT_RESIDUAL
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """What a layer asks for; ``repeat`` of a static input, ``bits`` of an integer output."""
+    """What a layer asks for; ``repeat`` of a static input, ``bits`` of an integer output, bits of
+    a ``level``."""
 
     flags: Flag
     repeat: int = 1
     bits: int = 0
     chunks: int = 1
     pools: bool = False
+    level: int = 0
+    ties_even: bool = False
+
+    @property
+    def planes(self) -> int:
+        """Planes of digits or levels."""
+        if self.flags & Flag.ONES:
+            return 1 << self.level - 1
+        return self.level or 2 * self.bits
 
 
 MODES = {
@@ -54,6 +65,11 @@ MODES = {
     "wide": Mode(Flag.OUT_INTEGER, bits=12), "narrow": Mode(Flag.OUT_INTEGER | Flag.FILL, bits=5),
     "raw": Mode(Flag.OUT_RAW), "chunks": Mode(Flag.OUT_SPIKES, chunks=3),
     "pool": Mode(Flag.OUT_SPIKES, pools=True),
+    "levels": Mode(Flag.OUT_LEVELS, level=3, ties_even=True),
+    "ones": Mode(Flag.OUT_LEVELS | Flag.ONES | Flag.FILL, level=4),
+    "level_stream": Mode(Flag.OUT_LEVELS | Flag.STREAM | Flag.OUT_RESIDUAL | Flag.RESIDUAL_IN,
+                         level=2, ties_even=True),
+    "high_levels": Mode(Flag.OUT_LEVELS, level=4), "one_level": Mode(Flag.OUT_LEVELS, level=1),
 }
 
 
@@ -114,13 +130,27 @@ class Layer:
         if mode.pools:
             acc = np.zeros_like(acc)
         self.acc, self.bias, self.threshold, self.shift = acc, bias, threshold, shift
+        self.step = random.integers(1, 1 << 24, lanes)
+        if mode.level:
+            self._steps(extreme)
+
+    def _steps(self, extreme: bool) -> None:
+        """Steps that spread the currents over the levels, many of them exactly on an edge."""
+        current = self.golden()[3].numpy()[:, :, 0].transpose(1, 0, 2).reshape(preset().lanes, -1)
+        span = np.maximum(np.ptp(current, axis=1) >> self.mode.level - 1, 1)
+        self.step = (span << 8).clip(1, (1 << 24) - 1)
+        edge = current[:, 0] * 256 - self.step * self.random.integers(0, 4, len(current))
+        self.threshold = edge.clip(-SUM_LIMIT, SUM_LIMIT)
+        if extreme:
+            self.step = self.random.choice([1, (1 << 24) - 1], len(current))
+            self.threshold = self.random.choice([-SUM_LIMIT, 0, SUM_LIMIT], len(current))
 
     def _fields(self) -> dict[str, int]:
         p, mode = preset(), self.mode
         aligned = p.residual_row_bits // p.axi_bits
         values = p.beats_per_tile * aligned * (2 if mode.flags & Flag.OUT_RAW else 1)
         half = p.out_rows // 2  # a layer's rows of the output buffer; its values in their middle
-        first = self.place * half * (1 if mode.bits else p.out_banks)
+        first = self.place * half * (1 if mode.planes else p.out_banks)
         time = self.pixels + int(self.random.integers(3))
         return dict(
             time_steps=self.steps, repeat=mode.repeat, columns=self.pixels, rows=1, images=1,
@@ -129,7 +159,8 @@ class Layer:
             psum_time_step=p.beats_per_tile * (1 if mode.pools else self.pixels),
             residual_base=self.residual_base, residual_pixel_step=p.beats_per_tile,
             residual_time_step=p.beats_per_tile * self.pixels, param_base=self.param_base,
-            integer_bits=mode.bits, out_bit=self.out_bit,
+            integer_bits=mode.bits, out_bit=self.out_bit, level_bits=mode.level,
+            ties_even=int(mode.ties_even),
             word_base=first * p.beat_words + int(self.random.integers(4)), word_column_step=1,
             word_time_step=time, plane_rows=-(-(4 + time * self.steps) // p.beat_words),
             value_base=(self.place * half + half // 2) * p.out_banks, value_pixel_step=values,
@@ -163,8 +194,10 @@ class Layer:
         bits = INTEGER_BITS - self.mode.bits if self.mode.bits else 0
         stored = (self.shift - bits) & 63
         mask = (1 << 28) - 1
-        return b"".join((int(b) & mask | (int(t) & mask) << 28 | int(s) << 56).to_bytes(8, "little")
-                        for b, t, s in zip(self.bias, self.threshold, stored, strict=True))
+        return b"".join(
+            (int(b) & mask | (int(t) & mask) << 28 | int(s) << 56 | int(step) << 64).to_bytes(
+                PARAM_BITS // 8, "little")
+            for b, t, s, step in zip(self.bias, self.threshold, stored, self.step, strict=True))
 
     def residuals(self) -> bytes:
         """`[T][pixel][lanes]` of int16."""
@@ -204,10 +237,22 @@ class Layer:
             for step, pixel, plane in np.ndindex(digits.shape[0], digits.shape[2],
                                                  2 * self.mode.bits):
                 sign = -1 if plane % 2 else 1
-                beat, part = divmod(self._word(step, pixel), p.beat_words)
-                row = beat + plane // p.out_banks * self.fields["plane_rows"]
-                word = (row * p.out_banks + plane % p.out_banks) * p.beat_words + part
-                self._put(words, word, digits[step, :, pixel, plane // 2] == sign)
+                self._put(words, self._plane_word(step, pixel, plane),
+                          digits[step, :, pixel, plane // 2] == sign)
+        if flags & Flag.OUT_LEVELS:
+            levels = sfa(current, torch.from_numpy(self.threshold), torch.from_numpy(self.step),
+                         1 << self.mode.level - 1, self.mode.ties_even).numpy()[:, :, 0]
+            for step, pixel, plane in np.ndindex(levels.shape[0], levels.shape[2],
+                                                 self.mode.planes):
+                level = levels[step, :, pixel]
+                self._put(words, self._plane_word(step, pixel, plane), level > plane
+                          if flags & Flag.ONES else level >> self.mode.level - 1 - plane & 1)
+
+    def _plane_word(self, step: int, pixel: int, plane: int) -> int:
+        p = preset()
+        beat, part = divmod(self._word(step, pixel), p.beat_words)
+        row = beat + plane // p.out_banks * self.fields["plane_rows"]
+        return (row * p.out_banks + plane % p.out_banks) * p.beat_words + part
 
     def _word(self, step: int, pixel: int) -> int:
         fields = self.fields
@@ -396,12 +441,13 @@ async def two_layers_mix(dut: object, stall: float) -> None:
     await start(dut)
     groups = Groups(dut, random, stall)
     for one, other in (("spikes", "stream"), ("wide", "fill"), ("injected", "raw"),
-                       ("chunks", "narrow")):
+                       ("chunks", "narrow"), ("levels", "wide"), ("ones", "stream")):
         await groups.check(Layer(random, MODES[one], 0), Layer(random, MODES[other], 1))
 
 
 @bench
-@cocotb.parametrize(stall=STALLS, mode=["spikes", "stream", "raw", "chunks", "pool", "injected"])
+@cocotb.parametrize(stall=STALLS, mode=["spikes", "stream", "raw", "chunks", "pool", "injected",
+                                        "levels", "ones", "level_stream"])
 async def limits(dut: object, stall: float, mode: str) -> None:
     """Accumulators, biases, residuals and thresholds at their limits, or 0."""
     random = generator("limits", stall, mode)

@@ -38,16 +38,33 @@ class Shape:
     words: int
     heads: int
     parts: int = 1
+    levels: int = 1
+    ones: bool = False
 
     @property
     def depth(self) -> int:
         """Channels of a head."""
         return WORD_BITS * self.words // self.heads
 
+    @property
+    def planes(self) -> int:
+        """Planes of K and V."""
+        return self.levels if self.ones else self.levels.bit_length()
+
+    def planes_of(self, values: np.ndarray) -> np.ndarray:
+        """`[T, C, H, W]` -> `[T, planes, C, H, W]`, most significant first."""
+        plane = np.arange(self.planes)[:, None, None, None]
+        values = values[:, None]
+        return (values > plane if self.ones else values >> self.planes - 1 - plane & 1).astype(
+            np.uint8)
+
 
 SHAPES = {
     "small": Shape(2, 3, 5, 2, 2), "narrow": Shape(3, 1, 7, 1, 4),
     "across": Shape(1, 4, 4, 3, 2), "carries": Shape(1, 13, 23, 1, 8, parts=2),
+    "levels": Shape(2, 3, 5, 2, 2, parts=2, levels=4),
+    "eight": Shape(1, 7, 5, 1, 2, parts=2, levels=8),
+    "ones": Shape(1, 4, 3, 2, 4, levels=4, ones=True),
 }
 
 
@@ -72,11 +89,16 @@ class Attention:
         p = preset()
         self.shape = shape
         size = (shape.steps, WORD_BITS * shape.words, shape.rows, shape.columns)
-        key, value = ((random.random(size) < density).astype(np.uint8) for _ in range(2))
+        key, value = ((random.random(size) < density)
+                      * random.integers(1, shape.levels + 1, size) for _ in range(2))
+        if density == 1.0:
+            key, value = (np.full(size, shape.levels) for _ in range(2))
         self.counts = golden_counts(key, value, shape.heads)
         self.map = random.integers(0, 1 << 32, p.map_words, dtype=np.uint32)
         self.key_base = int(random.integers(8))
-        content = [to_words(maps).ravel() for maps in (key, value)]
+        content = [to_words(shape.planes_of(maps).reshape(-1, *size[1:])) for maps in (key, value)]
+        # V: a slice for each word of a pixel
+        content = [content[0].ravel(), content[1].transpose(0, 3, 1, 2).ravel()]
         self.value_base = self.key_base + content[0].size
         for base, words in zip((self.key_base, self.value_base), content, strict=True):
             self.map[base:base + words.size] = words
@@ -98,21 +120,29 @@ class Attention:
                 continue
             word, last = low // WORD_BITS, (high - 1) // WORD_BITS
             column_step, row_step = shape.words, shape.words * shape.columns
-            found.append(KTV.pack(
+            plane = row_step * shape.rows
+            fields = dict(
                 opcode=Opcode.KTV, time_steps=shape.steps, key_words=last - word + 1,
                 columns=shape.columns, rows=shape.rows, key_base=self.key_base + word,
-                value_base=self.value_base + first // WORD_BITS, column_step=column_step,
-                row_step=row_step, time_step=row_step * shape.rows,
+                column_step=column_step, row_step=row_step, time_step=plane * shape.planes,
+                key_planes=shape.planes, key_plane_step=plane, key_double=int(not shape.ones),
+                value_column_step=1, value_row_step=shape.columns, value_plane_step=plane,
+                value_time_step=plane * shape.planes,
                 first_mask=(1 << WORD_BITS) - (1 << low % WORD_BITS),
                 last_mask=(2 << (high - 1) % WORD_BITS) - 1,
                 lane_mask=sum(1 << lane for lane in lanes), value_bit=first % WORD_BITS,
                 parts=shape.parts, weight_base=weight_base + WORD_BITS * word,
                 part_step=WORD_BITS * shape.words, weight_time_step=region,
-                clear_rows=region if len(found) == 0 else 0, clear_base=weight_base,
-                clear_time_step=region))
+                clear_base=weight_base, clear_time_step=region)
+            each = shape.planes if shape.ones else 1
+            for number in range(each):
+                found.append(KTV.pack(
+                    **fields, value_planes=shape.planes // each, value_base=self.value_base
+                    + first // WORD_BITS * shape.rows * shape.columns + number * plane,
+                    clear_rows=region if len(found) == 0 else 0))
             for step in range(shape.steps):
                 base = weight_base + step * region
-                if len(found) == 1:
+                if len(found) == each:
                     self.expected[base:base + region] = 0
                 for part in range(shape.parts):
                     rows = base + part * WORD_BITS * shape.words + np.arange(low, high)
@@ -177,7 +207,7 @@ async def layer(dut: object, work: Attention, random: np.random.Generator, stall
 
 
 @bench
-@cocotb.parametrize(stall=STALLS, shape=["small", "narrow", "across"])
+@cocotb.parametrize(stall=STALLS, shape=["small", "narrow", "across", "levels", "eight", "ones"])
 async def counts_equal_golden(dut: object, stall: float, shape: str) -> None:
     """Heads that share tiles and tiles that share heads, run after run without a reset."""
     random = generator("counts", stall, shape)
@@ -187,7 +217,7 @@ async def counts_equal_golden(dut: object, stall: float, shape: str) -> None:
 
 
 @bench
-@cocotb.parametrize(shape=["small", "carries"], density=[0.0, 1.0])
+@cocotb.parametrize(shape=["small", "carries", "eight"], density=[0.0, 1.0])
 async def corners(dut: object, shape: str, density: float) -> None:
     """No spike at all; every spike, so that counts carry into their second byte."""
     random = generator("corners", shape, density)

@@ -22,13 +22,14 @@ POISON = 0xA5
 
 def differing_tensors(model: IntegerModel, preset: Preset, images: list[torch.Tensor], *,
                       latency: int = 100, stall: int = 0, seed: int = 0,
+                      level_mode: str = "planes",
                       **options: object) -> tuple[list[str], list[Counters]]:
     """Run integer ``images`` one behind the other, without a reset between them.
 
     ``options`` are those of VerilatedTransport, such as other Verilog of the same design.
     Returns "image/tensor" of all that differ from the golden model, and the counters.
     """
-    program = compile_model(model, preset)
+    program = compile_model(model, preset, level_mode=level_mode)
     size = -(-(program.base + program.size) // 4096) * 4096
     wrong, counters = [], []
     with VerilatedTransport(preset, memory_bytes=size, latency=latency, stall=stall, seed=seed,
