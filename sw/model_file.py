@@ -169,7 +169,7 @@ class Layer:
         names = ["threshold"]
         if self.kind not in ("attention", "pool"):
             names = ["weight", "bias", "shift", *names]
-        elif "integer" in self.outputs:
+        elif self.kind == "pool" and "spikes" not in self.outputs:
             names = ["bias", "shift", *names]
         if self.neuron is not None and self.neuron.get("kind") == "sfa":
             names.append("step")
@@ -416,7 +416,7 @@ def _check_arrays(layer: Layer, need: _Checker) -> None:
         low, high = int(layer.shift.min()), int(layer.shift.max())
         need(SHIFT_RANGE[0] <= low and high <= SHIFT_RANGE[1],
              f"array shift spans {low} to {high}, must be {SHIFT_RANGE[0]} to {SHIFT_RANGE[1]}")
-        if not layer.outputs.keys() & {"residual", "integer"}:
+        if not layer.outputs.keys() & {"residual", "integer"} and layer.kind != "pool":
             need(low == high == 0, "array shift must be zero without a shifted output")
         if layer.integer_bits is not None:
             least = SHIFT_RANGE[0] + MAX_INTEGER_BITS - layer.integer_bits
@@ -437,10 +437,11 @@ def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor]
         if layer.bias is not None:
             bound += int(layer.bias.to(torch.int64).abs().max())
         need(bound < SUM_LIMIT, f"|acc| may reach {bound}, must be below {SUM_LIMIT}")
-        if layer.integer_bits is not None:
+        if layer.shift is not None:
             top = int(_shifted(torch.full_like(layer.shift, bound, dtype=torch.int64),
                                layer.shift.to(torch.int64)).max())
-            need(top < 1 << 27, f"the integer output may reach {top}")
+            limit = 1 << (layer.integer_bits or RESIDUAL_BITS) - 1
+            need(top < limit, f"the shifted sum may reach {top}, must be below {limit}")
         return
     source = known[layer.inputs[0]]
     steps = source.steps if layer.kind == "head" else 1

@@ -83,12 +83,12 @@ class _Builder:
     def _arrays(self, layer: Layer) -> Layer:
         zeros = torch.zeros(layer.out_channels, dtype=torch.int32)
         shapes = layer.array_shapes
-        if layer.kind == "pool" and layer.integer_bits:
-            reach = int(self._current(layer).abs().max()) + layer.in_positions
-            shift = max(4 - layer.integer_bits, reach.bit_length() - layer.integer_bits + 1)
-            return dataclasses.replace(
-                layer, bias=self._ints(0, layer.in_positions, layer.out_channels),
-                shift=torch.full_like(zeros, shift).to(torch.int8), threshold=zeros)
+        if layer.kind == "pool" and "shift" in shapes:
+            bias = self._ints(0, layer.in_positions, layer.out_channels)
+            bits = layer.integer_bits or 16
+            shift = (layer.in_positions * 33000).bit_length() - bits + 1
+            return dataclasses.replace(layer, bias=bias, threshold=zeros,
+                                       shift=torch.full_like(zeros, shift).to(torch.int8))
         if "weight" not in shapes:
             return dataclasses.replace(layer, threshold=zeros)
         scale = self.random.choice([30, 60, 127])
@@ -117,7 +117,11 @@ class _Builder:
         """The neuron's input `[1, T, C, H, W]`."""
         x = [self.values[name].double() for name in layer.inputs]
         if layer.kind == "pool":
-            return x[0].sum((3, 4), keepdim=True)
+            sums = x[0].sum((3, 4), keepdim=True)
+            if layer.shift is None:
+                return sums
+            return torch.floor((sums + layer.bias.double().reshape(-1, 1, 1))
+                               / 2.0 ** layer.shift.double().reshape(-1, 1, 1))
         if layer.kind == "attention":
             shape = x[2].shape
             q, k, v = (t.reshape(*t.shape[:2], layer.heads, -1, layer.in_positions) for t in x)

@@ -101,7 +101,7 @@ def lower_pool(context: Context, number: int) -> None:
                     elif "levels" in layer.outputs:
                         more, flag = context.level_fields(layer)
                         fields |= more
-                        flags |= flag
+                        flags |= flag | Flag.STREAM
                     else:
                         flags |= Flag.OUT_SPIKES
                     fields |= {"out_bit": channel % WORD_BITS, "plane_rows": plane,

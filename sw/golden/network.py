@@ -171,9 +171,11 @@ def _neuron(layer: Layer, current: torch.Tensor, lif) -> Tensors:
 
 
 def _pooled(layer: Layer, sums: torch.Tensor, lif) -> Tensors:
-    """The outputs of a pool: of a neuron, or an integer map."""
-    if "integer" not in layer.outputs:
+    """The outputs of a pool: of a neuron, or an integer map; both behind a shift, but for LIF."""
+    if "spikes" in layer.outputs:
         return _neuron(layer, check_signed(sums, 28, f"layer '{layer.name}': the sum"), lif)
     done = epilogue(sums, layer.bias, layer.shift, writes_residual=False, name=layer.name)
+    if "levels" in layer.outputs:
+        return _neuron(layer, check_signed(done.shifted, 16, f"layer '{layer.name}'"), lif)
     check_signed(done.shifted, layer.integer_bits, f"layer '{layer.name}': integer output")
     return {layer.outputs["integer"]: done.shifted.to(torch.int32)}

