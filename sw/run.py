@@ -28,7 +28,7 @@ from sw.golden.useful import useful_additions
 from sw.images import Images, InputSpec, load_images
 from sw.model_file import IntegerModel
 from sw.models.checkpoint import read_checkpoint
-from sw.models.meta_spikeformer import load_checkpoint
+from sw.models.load import load_network
 from sw.quantise.calibrate import calibrate
 from sw.quantise.quantiser import quantise_with_report
 from sw.report import Difference, ImageResult, LayerResult, RunReport, layer_differences
@@ -63,12 +63,12 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
             for key in ("mean", "std", "classes")}
     mean, std = (tuple(map(float, said[key])) for key in ("mean", "std"))
     step("reading the checkpoint", 0, 1)
-    config, network = load_checkpoint(checkpoint, **overrides)
+    config, network = load_network(checkpoint, **overrides)
     for key, value in (("mean", mean), ("std", std)):
         if len(value) not in (0, config.in_channels) or len(mean) != len(std):
             raise AddendError(f"{checkpoint}: {key} has {len(value)} values for "
                               f"{config.in_channels} channels")
-    steps = config.time_steps if time_steps is None else time_steps
+    steps = getattr(config, "time_steps", 1) if time_steps is None else time_steps
     if steps < 1:
         raise AddendError(f"time_steps is {steps}, must be at least 1")
     height, width = size or meta.get("image_size") or (None, None)

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from sw.errors import QuantiseError
 from sw.golden.network import evaluate, quantise_images
-from sw.model_file import IntegerModel
+from sw.model_file import IntegerModel, Layer
 
 __all__ = ["Difference", "differences"]
 
 
 class Difference(NamedTuple):
-    """Neurons of one layer (all steps) whose spike differs from the trace."""
+    """Neurons of one layer (all steps) whose spike or level differs from the trace."""
 
     layer: str
     neuron: str
@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 
 def differences(model: IntegerModel, image: Tensor,
                 trace: Mapping[str, Tensor]) -> list[Difference]:
-    """Compare with `trace` (spikes by neuron name, one image) for the normalised float `image`.
+    """Compare with `trace` (by neuron name, one image) for the normalised float `image`.
 
     `image` is `[C, H, W]`, or `[T, C, H, W]` event frames.
     """
@@ -42,7 +42,7 @@ def differences(model: IntegerModel, image: Tensor,
     for layer in model.layers:
         if layer.neuron is None:
             continue
-        name = layer.outputs["spikes"]
+        name = _fires(layer)
         if layer.neuron_name not in trace:
             raise QuantiseError(f"layer '{layer.name}': the trace has no '{layer.neuron_name}'")
         spikes = trace[layer.neuron_name]
@@ -55,4 +55,9 @@ def differences(model: IntegerModel, image: Tensor,
     return [Difference(layer.name, layer.neuron_name, int((made[name] != traced[name]).sum()),
                        traced[name].numel())
             for layer in model.layers if layer.neuron is not None
-            for name in [layer.outputs["spikes"]]]
+            for name in [_fires(layer)]]
+
+
+def _fires(layer: Layer) -> str:
+    """The tensor that the layer's neuron writes."""
+    return layer.outputs.get("spikes") or layer.outputs["levels"]

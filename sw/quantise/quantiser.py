@@ -313,23 +313,24 @@ class _Quantiser:
 
     def _attention_levels(self, layer: PlannedLayer, made: Layer) -> Layer:
         """x = scale * sum: step and threshold that put every edge at its exact integer."""
+        even, unit = layer.ties == "even", _GUARD / layer.scale
         edges = []
         for level in range(1, layer.levels + 1):
             edge = (level - 0.5) / layer.scale
-            strict = layer.ties == "even" and level % 2 and edge == math.floor(edge)
+            strict = even and level % 2 and edge == math.floor(edge)
             edges.append(math.floor(edge) + 1 if strict else math.ceil(edge))
-        for step in sorted(range(math.floor(_GUARD / layer.scale) - 2,
-                                 math.ceil(_GUARD / layer.scale) + 3),
-                           key=lambda step: abs(step - _GUARD / layer.scale)):
-            low = max((edge - 1) * _GUARD - level * step for level, edge in enumerate(edges, 1)) + 1
-            high = min(edge * _GUARD - level * step for level, edge in enumerate(edges, 1))
+        for step in sorted(range(math.floor(unit) - 2, math.ceil(unit) + 3),
+                           key=lambda step: abs(step - unit)):
+            # a sum below the edge must not reach it, the edge must
+            reach = [level * step + (even and level % 2) for level in range(1, layer.levels + 1)]
+            low = max((edge - 1) * _GUARD - sums for edge, sums in zip(edges, reach,
+                                                                       strict=True)) + 1
+            high = min(edge * _GUARD - sums for edge, sums in zip(edges, reach, strict=True))
             if low <= high and 1 <= step < STEP_LIMIT:
                 break
         else:
             raise QuantiseError(f"layer '{layer.name}': no step puts the edges of its levels at "
                                 f"{edges}")
-        # every edge is an integer of its own: none is half way between two sums
-        made = replace(made, neuron={**made.neuron, "ties": "up"})
         full = torch.full((made.out_channels,), (low + high) // 2, dtype=torch.int32)
         return replace(made, threshold=full, step=torch.full_like(full, step))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The official tiny network on the RTL: the same integers on every preset, stalls or not."""
+"""The official tiny networks on the RTL: the same integers on every preset, stalls or not."""
 
 from pathlib import Path
 
@@ -31,5 +31,28 @@ def test_reference_on_rtl(reference: tuple[IntegerModel, torch.Tensor], preset: 
                           stall: int) -> None:
     model, image = reference
     wrong, counters = differing_tensors(model, get_preset(preset), [image], stall=stall, seed=3)
+    assert wrong == []
+    assert counters[0].cycles > 100_000
+
+
+@pytest.fixture(scope="module")
+def e_reference(shared: Path) -> tuple[IntegerModel, torch.Tensor]:
+    """The quantised E-SpikeFormer and its image, in integers."""
+    folder = shared / "reference" / "v3_tiny_64"
+    model = quantise_checkpoint(folder / "state_dict.pt", folder / "io.pt")
+    images = torch.load(folder / "io.pt", weights_only=True)["input"]
+    return model, quantise_images(model, images)[0]
+
+
+@pytest.mark.parametrize("level_mode", ["planes", "steps"])
+@pytest.mark.parametrize("preset", [
+    "tiny", "small", pytest.param("ecp5", marks=pytest.mark.slow),
+    pytest.param("large", marks=pytest.mark.slow)])
+def test_e_reference_on_rtl(e_reference: tuple[IntegerModel, torch.Tensor], preset: str,
+                            level_mode: str) -> None:
+    """Binary planes and virtual time steps give the same levels; the latter take longer."""
+    model, image = e_reference
+    wrong, counters = differing_tensors(model, get_preset(preset), [image], stall=40, seed=4,
+                                        level_mode=level_mode)
     assert wrong == []
     assert counters[0].cycles > 100_000
