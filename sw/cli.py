@@ -38,6 +38,13 @@ class Backend(enum.StrEnum):
     golden = "golden"
 
 
+class LevelMode(enum.StrEnum):
+    """How levels travel."""
+
+    planes = "planes"
+    steps = "steps"
+
+
 class Core(enum.StrEnum):
     """Components that are exported alone."""
 
@@ -56,6 +63,9 @@ IMAGES = ("A picture, a folder of pictures, or an .npy, .npz or .pt file: float3
 Limit = Annotated[Optional[int], typer.Option(help="Run the first N images.")]
 Stalls = Annotated[Optional[int], typer.Option(
     metavar="SEED", help="Pause the memory port at random, by this seed.")]
+Levels = Annotated[LevelMode, typer.Option(
+    "--levels", help="How the levels of an E-SpikeFormer travel: `planes` as binary numbers, "
+    "`steps` as spikes in virtual time steps.")]
 Jobs = Annotated[Optional[int], typer.Option(
     help="Accelerators to simulate side by side.  [default: one for each processor]",
     show_default=False)]
@@ -156,6 +166,9 @@ def run(
     limit: Limit = None,
     stalls: Stalls = None,
     jobs: Jobs = None,
+    levels: Levels = LevelMode.planes,
+    layers: Annotated[bool, typer.Option(
+        "--layers", help="Print a table of all layers.")] = False,
     json: Annotated[Optional[Path], typer.Option(
         metavar="FILE", help="Write the whole report as JSON.")] = None,
 ) -> None:
@@ -167,7 +180,7 @@ def run(
     """
     with _one_sentence():
         from hw.presets import get_preset
-        from sw.display import progress, show_report
+        from sw.display import progress, show_layers, show_report
         from sw.export import write_json
         from sw.images import load_images
         from sw.model_file import load_model
@@ -178,7 +191,9 @@ def run(
         given = load_images(images, network, limit=limit)
         with progress() as step:
             report = run_images(network, given, size, backend=backend.value, stalls=stalls,
-                                jobs=jobs, step=step)
+                                jobs=jobs, level_mode=levels.value, step=step)
+        if layers:
+            show_layers(report)
         show_report(report)
         if json is not None:
             write_json(json, report.as_json())
@@ -197,6 +212,7 @@ def compare(
     limit: Limit = None,
     stalls: Stalls = None,
     jobs: Jobs = None,
+    levels: Levels = LevelMode.planes,
     json: Annotated[Optional[Path], typer.Option(
         metavar="FILE", help="Write what differs as JSON.")] = None,
 ) -> None:
@@ -223,7 +239,8 @@ def compare(
         given = load_images(images, network, limit=limit)
         with progress() as step:
             found = compare_images(network, given, size, teacher_forced=teacher_forced,
-                                   stalls=stalls, jobs=jobs, step=step)
+                                   stalls=stalls, jobs=jobs, level_mode=levels.value,
+                                   step=step)
         show_comparison(found)
         if json is not None:
             write_json(json, found.as_json())
@@ -235,6 +252,7 @@ def compare(
 def compile_(
     model: ModelFile,
     preset: PresetName,
+    levels: Levels = LevelMode.planes,
     output: Annotated[Optional[Path], typer.Option(
         "--output", "-o", metavar="FILE", help="Write the memory image, and its description as "
         ".json beside it.")] = None,
@@ -250,7 +268,7 @@ def compile_(
         from sw.display import out
         from sw.export import export_program
 
-        program = _compile(model, preset)
+        program = _compile(model, preset, levels.value)
         out.print(program.table())
         if output is not None:
             for path in export_program(program, output):
@@ -305,7 +323,7 @@ def verilog(
             out.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _compile(path: Path, preset: str):
+def _compile(path: Path, preset: str, level_mode: str = "planes"):
     from hw.presets import get_preset
     from sw.compile.compiler import compile_model
     from sw.display import progress
@@ -314,7 +332,7 @@ def _compile(path: Path, preset: str):
     size, model = get_preset(preset), load_model(path)
     with progress() as step:
         step(f"compiling {model.name} for {preset}", 0, 0)
-        return compile_model(model, size)
+        return compile_model(model, size, level_mode=level_mode)
 
 
 def _one_thread() -> None:

@@ -89,7 +89,7 @@ class Comparison:
 def compare(model: IntegerModel, images: Images, preset: Preset, *, teacher_forced: bool = False,
             stalls: int | None = None, latency: int = 100, jobs: int | None = None,
             effort: str | None = None, open_device: OpenDevice | None = None,
-            step: Step = silent) -> Comparison:
+            level_mode: str = "planes", step: Step = silent) -> Comparison:
     """Run every image on the RTL, and find the first value that differs from the golden model.
 
     An accelerator that stops is no end: what it had written is compared too. `teacher_forced` runs
@@ -99,10 +99,11 @@ def compare(model: IntegerModel, images: Images, preset: Preset, *, teacher_forc
     open_device = open_device or partial(Device, layers=len(model.layers), stalls=stalls,
                                          latency=latency, effort=effort)
     if teacher_forced:
-        found = _each_layer(model, images, preset, open_device, checked_jobs(jobs), step)
+        found = _each_layer(model, images, preset, open_device, checked_jobs(jobs), level_mode,
+                            step)
     else:
         report = run(model, images, preset, jobs=jobs, open_device=open_device, keep_going=True,
-                     step=step)
+                     level_mode=level_mode, step=step)
         found = [ImageComparison(number, image.name, image.differences,
                                  [image.failure] if image.failure else [])
                  for number, image in enumerate(report.images)]
@@ -115,7 +116,7 @@ def compare(model: IntegerModel, images: Images, preset: Preset, *, teacher_forc
 
 
 def _each_layer(model: IntegerModel, images: Images, preset: Preset, open_device: OpenDevice,
-                jobs: int, step: Step) -> list[ImageComparison]:
+                jobs: int, level_mode: str, step: Step) -> list[ImageComparison]:
     """Every layer by itself: its images one behind the other on an accelerator of its own."""
     integers = quantise_images(model, images.pixels)
     found = [ImageComparison(number, name) for number, name in enumerate(images.names)]
@@ -130,7 +131,8 @@ def _each_layer(model: IntegerModel, images: Images, preset: Preset, open_device
 
         def work(layer: Layer, golden: dict[int, Tensors] = golden) -> list[tuple]:
             if layer.name not in programs:
-                programs[layer.name] = compile_model(model, preset, layers=[layer.name])
+                programs[layer.name] = compile_model(
+                    model, preset, layers=[layer.name], level_mode=level_mode)
             return list(_layer(model, layer, golden, partial(open_device, programs[layer.name])))
 
         with ThreadPoolExecutor(min(jobs, len(model.layers))) as pool:

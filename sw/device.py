@@ -2,6 +2,7 @@
 """A simulated accelerator that runs one compiled program for one image after the other."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -45,6 +46,11 @@ class Device:
             effort=effort or FAST, generator=generator or GENERATOR), layers)
         self.driver = Driver(self.transport, program.preset)
         self.driver.load(program.segments)
+
+    @cached_property
+    def transfers(self) -> list[tuple[int, int]]:
+        """Bytes that each layer reads and writes."""
+        return self.program.transfers()
 
     def close(self) -> None:
         self.transport.close()

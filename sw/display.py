@@ -13,7 +13,7 @@ from sw.compare import Comparison
 from sw.report import RunReport
 
 __all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_comparison",
-           "show_report"]
+           "show_layers", "show_report"]
 
 TABLE_WIDTH = 160
 """Columns of a table where the output is no terminal."""
@@ -80,6 +80,27 @@ def show_report(report: RunReport) -> None:
         return
     out.print(f"bit-exact: {'yes' if report.bit_exact else 'no'} "
               f"({report.tensors_compared:,} tensors, {report.values_compared:,} values compared)")
+
+
+def show_layers(report: RunReport) -> None:
+    """Every layer, summed over the images."""
+    table = Table(title=f"{report.model}: layers, {len(report.images)} images")
+    for name in ("layer", "kind", "rate", "useful additions", "cycles", "utilisation", "read",
+                 "written", "equal"):
+        table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
+
+    def number(value: int | None) -> str:
+        return "-" if value is None else f"{value:,}"
+
+    for row in report.layers():
+        used = report.utilisation_of(row["useful_additions"], row["cycles"])
+        table.add_row(
+            row["name"], row["kind"], "-" if row["rate"] is None else f"{row['rate']:.3f}",
+            number(row["useful_additions"]), number(row["cycles"]),
+            "-" if used is None else f"{used:.1%}", number(row["bytes_read"]),
+            number(row["bytes_written"]),
+            {None: "-", True: "yes", False: "no"}[row["equal"]])
+    out.print(table)
 
 
 def show_comparison(comparison: Comparison) -> None:

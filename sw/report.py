@@ -62,12 +62,17 @@ class LayerResult:
     name: str
     kind: str
     spikes: int
-    """Ones that it writes, over all steps."""
+    """Ones that it writes, or the sum of its levels, over all steps."""
+    rate: float | None
+    """Share of its neurons that fire, or mean level over the highest; None without a neuron."""
     digits: int
     """Non-zero digits that it reads."""
     useful_additions: int
     cycles: int | None
     """Sampled from its first CONV to the next layer's, waits included."""
+    bytes_read: int | None
+    bytes_written: int | None
+    """Moved by its LOADs and STOREs."""
     equal: bool | None
     """Whether every value that it wrote is the golden one; None where nothing was compared."""
 
@@ -177,9 +182,13 @@ class RunReport:
             rows.append({
                 "name": same[0].name, "kind": same[0].kind,
                 "spikes": sum(layer.spikes for layer in same),
+                "rate": None if same[0].rate is None else sum(
+                    layer.rate for layer in same) / len(same),
                 "digits": sum(layer.digits for layer in same),
                 "useful_additions": sum(layer.useful_additions for layer in same),
                 "cycles": _total([layer.cycles for layer in same]),
+                "bytes_read": _total([layer.bytes_read for layer in same]),
+                "bytes_written": _total([layer.bytes_written for layer in same]),
                 "equal": None if None in equal else all(equal)})
         return rows
 

@@ -94,7 +94,8 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
 def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
         stalls: int | None = None, latency: int = 100, jobs: int | None = None,
         effort: str | None = None, open_device: OpenDevice | None = None,
-        keep_going: bool = False, step: Step = silent) -> RunReport:
+        keep_going: bool = False, level_mode: str = "planes",
+        step: Step = silent) -> RunReport:
     """Run every image and, on the RTL, compare every tensor with the golden model.
 
     `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
@@ -102,7 +103,7 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
     accelerators are simulated side by side (default: one for each processor), `effort` the C++
     compiler's for the simulation (default: for long runs). `open_device` makes them in another
     way. With `keep_going` an accelerator's failure doesn't end the run: what it had written is
-    compared, and the next image gets a fresh accelerator.
+    compared, and the next image gets a fresh accelerator. `level_mode` is `compile_model`'s.
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
@@ -116,7 +117,7 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
         jobs, what = 1, model.name
     else:
         what = f"{model.name} on {preset.name}"
-        fresh = _opener(model, preset, report, step, open_device or partial(
+        fresh = _opener(model, preset, report, level_mode, step, open_device or partial(
             Device, layers=len(model.layers), stalls=stalls, latency=latency, effort=effort))
         start = time.monotonic()
         devices = [fresh() for _ in range(jobs)]
@@ -170,12 +171,12 @@ def failure_text(error: Exception, model: IntegerModel) -> str:
     return str(error)
 
 
-def _opener(model: IntegerModel, preset: Preset, report: RunReport, step: Step,
+def _opener(model: IntegerModel, preset: Preset, report: RunReport, level_mode: str, step: Step,
             open_device: OpenDevice) -> Callable[[], Device]:
     """Compile the model; returns what opens one more device with its program."""
     step(f"compiling {model.name} for {preset.name}", 0, 0)
     start = time.monotonic()
-    program = compile_model(model, preset)
+    program = compile_model(model, preset, level_mode=level_mode)
     report.seconds_compile = time.monotonic() - start
     step(f"building the simulation of {preset.name}", 0, 0)
     return partial(open_device, program)
@@ -198,16 +199,16 @@ def _rtl_image(model: IntegerModel, images: Images, number: int, image: torch.Te
             raise
         failure = failure_text(error, model)
     found = device.tensors(name for layer in model.layers for name in layer.outputs.values())
-    result = replace(_result(model, images, number, golden, found, cycles, compared=True),
-                     failure=failure)
+    result = replace(_result(model, images, number, golden, found, cycles, device.transfers,
+                             compared=True), failure=failure)
     return result if counters is None else replace(
         result, cycles=counters.cycles, bytes_read=counters.bytes_read,
         bytes_written=counters.bytes_written, additions=counters.additions)
 
 
 def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, torch.Tensor],
-            found: dict[str, torch.Tensor], cycles: list[int] | None = None, *,
-            compared: bool) -> ImageResult:
+            found: dict[str, torch.Tensor], cycles: list[int] | None = None,
+            transfers: list[tuple[int, int]] | None = None, *, compared: bool) -> ImageResult:
     """One image's account."""
     useful = useful_additions(model, golden)
     layers, tensors, values = [], 0, 0
@@ -219,10 +220,13 @@ def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, 
             tensors += len(layer.outputs)
             values += sum(golden[name].numel() for name in layer.outputs.values())
             differences += wrong
-        spikes = layer.outputs.get("spikes")
+        fires = layer.outputs.get("spikes") or layer.outputs.get("levels")
+        spikes = 0 if fires is None else int(golden[fires].sum())
+        read, written = (None, None) if transfers is None else transfers[index]
         layers.append(LayerResult(
-            name=layer.name, kind=layer.kind,
-            spikes=0 if spikes is None else int(golden[spikes].sum()),
+            name=layer.name, kind=layer.kind, spikes=spikes,
+            rate=None if fires is None else spikes / golden[fires].numel() / layer.levels,
+            bytes_read=read, bytes_written=written,
             digits=sum(_digits(model, golden, name) for name in layer.inputs),
             useful_additions=useful[layer.name], cycles=None if cycles is None else cycles[index],
             equal=not wrong if compared else None))
@@ -236,6 +240,6 @@ def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, 
 def _digits(model: IntegerModel, golden: dict[str, torch.Tensor], name: str) -> int:
     """Non-zero digits of a tensor: its ones, or those of its integers' signed digits."""
     kind, value = model.tensors[name].kind, golden[name]
-    if kind in ("image", "integer"):
+    if kind in ("image", "integer", "levels"):
         return int(naf_count(value).sum())
     return int(torch.count_nonzero(value))

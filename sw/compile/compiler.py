@@ -207,7 +207,8 @@ class _Compiler:
             size=memory.end - memory.base, segments=tuple(memory.segments),
             descriptors=tuple(descriptors), address=address, tensors=self.context.layouts,
             input_name=self.model.input.tensor, logits_name=self.model.logits.tensor,
-            read_region=(memory.base, memory.end), write_region=write_region, layers=tuple(rows))
+            read_region=(memory.base, memory.end), write_region=write_region, layers=tuple(rows),
+            model_layers=len(self.model.layers))
 
     def _lower(self, number: int) -> LayerRow:
         layer, schedule = self.model.layers[number], self.context.schedule

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from rich.table import Table
 
-from hw.descriptor import DESCRIPTOR_BYTES
+from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Opcode
 from hw.presets import Preset
 from sw.compile.layout import Layout
 
@@ -58,6 +58,8 @@ class Program:
     read_region: tuple[int, int]
     write_region: tuple[int, int]
     layers: tuple[LayerRow, ...]
+    model_layers: int
+    """Layers of the model, those that the program doesn't run included."""
 
     @property
     def count(self) -> int:
@@ -67,6 +69,17 @@ class Program:
     @property
     def program_bytes(self) -> int:
         return DESCRIPTOR_BYTES * self.count
+
+    def transfers(self) -> list[tuple[int, int]]:
+        """Bytes that each layer's LOADs read and its STOREs write; all layers of the model."""
+        found = [[0, 0] for _ in range(self.model_layers)]
+        for descriptor in self.descriptors:
+            if descriptor[0] in (Opcode.LOAD, Opcode.STORE):
+                fields = FORMATS[Opcode(descriptor[0])].unpack(descriptor)
+                size = fields["length"] * fields["count_1"] * fields["count_2"]
+                found[fields["layer"]][descriptor[0] == Opcode.STORE] += (
+                    size * self.preset.beat_bytes)
+        return [(read, written) for read, written in found]
 
     @property
     def predicted_cycles(self) -> int:

@@ -15,7 +15,8 @@ from hw.regmap import ErrorCode
 
 ALL = sum(Flag) & ~Flag.DEPTHWISE
 VALID = {
-    Opcode.CONV: dict.fromkeys((*COUNTS[Opcode.CONV][1], "window_reads"), 1) | {"flags": ALL},
+    Opcode.CONV: dict.fromkeys((*COUNTS[Opcode.CONV][1], "window_reads", "level_bits"), 1)
+                 | {"flags": ALL},
     Opcode.KTV: dict.fromkeys(COUNTS[Opcode.KTV][1], 1)}
 
 

@@ -38,7 +38,8 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
     shifts = random.integers(*shift, lanes).astype(np.int64)
     param = ((bias & ((1 << 28) - 1)) | ((threshold & ((1 << 28) - 1)) << 28)
              | ((shifts & 63) << 56)).astype(np.uint64)
-    buffers.param[:parts] = param.reshape(parts, -1)
+    steps_of = random.integers(1, 1 << 24, lanes).astype(np.uint64)
+    buffers.param[:parts] = np.stack([param, steps_of], -1).reshape(parts, -1, 2)
     bench.used["param"] = parts * preset.param_row_bits // preset.axi_bits
     pixels = columns * rows
     if flags & (Flag.RESIDUAL_IN | Flag.RESIDUAL_SUM):
@@ -174,7 +175,9 @@ def test_attention(parts, density, mask):
     bench.used["map"] = (key + 2 * size + 1) // preset.beat_words
     head = dict(layer=2, time_steps=steps, columns=columns, rows=rows, key_base=key,
                 value_base=key + size, column_step=words, row_step=columns * words,
-                time_step=columns * rows * words, value_bit=8, parts=parts, weight_base=32,
+                time_step=columns * rows * words, value_column_step=words,
+                value_row_step=columns * words, value_time_step=columns * rows * words,
+                value_planes=1, key_planes=1, value_bit=8, parts=parts, weight_base=32,
                 part_step=64, weight_time_step=64 * parts)
     bench.add(Opcode.KTV, key_words=2, first_mask=(0xFFFFF000 if parts == 1 else 0xF0000000) & mask,
               last_mask=(0x0FFF if parts == 1 else 0xF) & mask, lane_mask=0x1F,

@@ -58,7 +58,7 @@ def conv(**fields):
 
 def ktv(**fields):
     defaults = {"opcode": Opcode.KTV, "time_steps": 1, "key_words": 1, "columns": 1, "rows": 1,
-                "parts": 1, "layer": 6}
+                "parts": 1, "value_planes": 1, "key_planes": 1, "layer": 6}
     return KTV.pack(**defaults | fields)
 
 

@@ -69,7 +69,8 @@ def test_the_edges_of_attention_are_exact() -> None:
             neuron = network.get_submodule(layer.neuron_name)
             expected = neuron.levels(sums.double() * scale)
             above = sums * 256 - int(layer.threshold[0])
-            found = sum((above >= level * int(layer.step[0]) + (ties == "even") * (level % 2)).long()
+            odd = int(ties == "even")
+            found = sum((above >= level * int(layer.step[0]) + odd * (level % 2)).long()
                         for level in range(1, 5))
             assert torch.equal(found, expected.long())
 
