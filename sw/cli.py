@@ -155,6 +155,28 @@ def quantise(
                   f"T={model.time_steps}", markup=False, soft_wrap=True)
 
 
+@app.command("convert-checkpoint")
+def convert_checkpoint(
+    source: Annotated[Path, typer.Argument(
+        metavar="FILE", help="The authors' .pth file.")],
+    output: Annotated[Path, typer.Argument(
+        metavar="OUT.safetensors", help="The checkpoint to write.")],
+) -> None:
+    """Take the weights out of the authors' training files.
+
+    These hold an `argparse.Namespace` beside the weights and can only be unpickled; that one class
+    is allowed here, and no other.
+
+    Example: `addend convert-checkpoint 55M_kd_T4.pth 55M_kd_T4.safetensors`
+    """
+    with _one_sentence():
+        from sw.display import out
+        from sw.models.convert import convert_checkpoint as convert
+
+        count = convert(source, output)
+        out.print(f"{output}: {count} tensors", markup=False, soft_wrap=True)
+
+
 @app.command()
 def run(
     model: ModelFile,

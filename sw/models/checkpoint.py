@@ -8,6 +8,7 @@ latter is surely ours: a field of a wrong type is an error there, and no field o
 
 import json
 import os
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or an unsafe file
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than weights; `addend convert-checkpoint {path} "
+            f"{path.stem}.safetensors` takes the weights out of the authors' files "
+            f"({str(error).splitlines()[0]})") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
         raise CheckpointError(f"{path}: not a readable weights-only file: {error}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict")
