@@ -251,6 +251,7 @@ KTV = Format("KTV", [
     ("key_planes", 8, "bit planes of K, most significant first; 1 to 8"),
     ("key_double", 8, "1: planes of K are binary, at most 4; 0: each weighs 1"),
     ("key_plane_step", 32, "words from plane to plane of K"),
+    ("diagonal", 8, "1: K AND V of token n is added to row n mod 32 (SDSA-1); 0: V to K's rows"),
     ("parts", 8, "bytes of a count; counts carry into the row part_step further"),
     ("weight_base", 16, "row of the first K word's bit 0, least significant byte"),
     ("part_step", -16, "rows from a byte to the next more significant one"),

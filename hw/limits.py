@@ -72,7 +72,8 @@ def limits(opcode: Opcode, preset: Preset) -> tuple[Limit, ...]:
         return (Limit("key_base", high=maps), Limit("value_base", high=maps),
                 Limit("value_bit", high=last_bit), Limit("weight_base", high=weights),
                 Limit("clear_base", high=weights), Limit("value_planes", high=LEVEL_BITS),
-                Limit("key_planes", high=1 << LEVEL_BITS - 1), Limit("key_double", high=1))
+                Limit("key_planes", high=1 << LEVEL_BITS - 1), Limit("key_double", high=1),
+                Limit("diagonal", high=1))
     if opcode is not Opcode.CONV:
         return ()
     part = preset.beats_per_tile

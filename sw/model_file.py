@@ -28,7 +28,7 @@ __all__ = [
 
 FORMAT = "addend-model"
 VERSION = 2
-KINDS = ("conv", "depthwise", "attention", "pool", "head")
+KINDS = ("conv", "depthwise", "attention", "key_value", "mask", "pool", "head")
 SHIFT_RANGE = (-8, 23)
 ACC_LIMIT = 1 << 23       # |acc| of one chunk of a window
 SUM_LIMIT = 1 << 27       # |z| and |threshold|
@@ -41,11 +41,13 @@ ARRAYS = {"weight": torch.int8, "bias": torch.int32, "shift": torch.int8,
           "threshold": torch.int32, "step": torch.int32}
 ROLES = {"conv": {"residual", "spikes", "levels"},
          "depthwise": {"residual", "spikes", "levels", "integer"},
-         "attention": {"spikes", "levels"}, "pool": {"spikes", "levels", "integer"},
+         "attention": {"spikes", "levels"}, "key_value": {"spikes"}, "mask": {"spikes"},
+         "pool": {"spikes", "levels", "integer"},
          "head": {"logits"}}
 INPUT_KINDS = {"conv": {"image", "spikes", "levels", "integer"},
                "depthwise": {"image", "spikes", "levels", "integer"},
-               "attention": {"spikes", "levels"}, "pool": {"residual"},
+               "attention": {"spikes", "levels"}, "key_value": {"spikes"}, "mask": {"spikes"},
+               "pool": {"residual"},
                "head": {"spikes", "levels", "integer"}}
 NEURONS = {"lif": "spikes", "sfa": "levels"}
 LEVELS = (1, 2, 4, 8)     # highest level of a neuron with integer activation
@@ -158,7 +160,7 @@ class Layer:
         """Dense synapses of one time step, as if every input were non-zero (pool: its sums)."""
         if self.kind == "attention":
             return 2 * self.in_positions * self.in_channels * self.out_channels // self.heads
-        if self.kind == "pool":
+        if self.kind in ("pool", "key_value", "mask"):
             return self.in_positions * self.in_channels
         return self.out_positions * self.out_channels * self.window
 
@@ -167,7 +169,9 @@ class Layer:
         """Shapes of the arrays that this layer has in the file."""
         per_channel = (self.out_channels,)
         names = ["threshold"]
-        if self.kind not in ("attention", "pool"):
+        if self.kind == "mask":
+            return {}
+        if self.kind not in ("attention", "key_value", "pool"):
             names = ["weight", "bias", "shift", *names]
         elif self.kind == "pool" and "spikes" not in self.outputs:
             names = ["bias", "shift", *names]
@@ -225,6 +229,8 @@ class IntegerModel:
                     * math.prod(self.tensors[name].magnitude for name in layer.inputs))
         if layer.kind == "pool":
             return layer.in_positions << (RESIDUAL_BITS - 1)
+        if layer.kind in ("key_value", "mask"):
+            return layer.in_positions
         rows = layer.weight.to(torch.int64).abs().flatten(1).sum(1)
         steps = self.tensors[layer.inputs[0]].steps if layer.kind == "head" else 1
         return int(rows.max()) * self.input_magnitude(layer) * steps
@@ -303,7 +309,7 @@ def check(model: IntegerModel, where: str = "model") -> None:
 def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor],
                      need: _Checker) -> None:
     need(layer.kind in KINDS, f"kind '{layer.kind}' is unknown, must be one of {', '.join(KINDS)}")
-    count = 3 if layer.kind == "attention" else 1
+    count = {"attention": 3, "key_value": 2, "mask": 2}.get(layer.kind, 1)
     need(len(layer.inputs) == count, f"inputs has {len(layer.inputs)} tensors, needs {count}")
     for number, name in enumerate(layer.inputs):
         need(name in known, f"input '{name}' is not written before this layer")
@@ -354,6 +360,9 @@ def _check_structure(model: IntegerModel, layer: Layer, known: Mapping[str, Tens
 
 def _check_neuron(layer: Layer, need: _Checker) -> None:
     roles = layer.outputs.keys() & NEURONS.values()
+    if layer.kind == "mask":
+        need(layer.neuron is None, "a mask layer has no neuron")
+        return
     need(bool(roles) == (layer.neuron is not None),
          "spikes and levels are written by a neuron: the output and neuron must come together")
     if layer.neuron is None:
@@ -378,10 +387,10 @@ def _check_sizes(layer: Layer, need: _Checker) -> None:
     need(layer.out_size == expected, f"out_size is {list(layer.out_size)}, in_size, kernel, stride "
          f"and padding give {list(expected)}")
     need(min(*layer.out_size, layer.in_channels, layer.out_channels) >= 1, "an empty dimension")
-    if layer.kind in ("attention", "pool", "head"):
+    if layer.kind in ("attention", "key_value", "mask", "pool", "head"):
         need(layer.kernel == (1, 1) and layer.stride == 1 and layer.padding == 0,
              f"kernel, stride and padding of a {layer.kind} layer must be [1, 1], 1 and 0")
-    if layer.kind in ("depthwise", "pool"):
+    if layer.kind in ("depthwise", "key_value", "mask", "pool"):
         need(layer.in_channels == layer.out_channels,
              f"in_channels {layer.in_channels} and out_channels {layer.out_channels} differ")
     if layer.kind == "head":
@@ -426,6 +435,8 @@ def _check_arrays(layer: Layer, need: _Checker) -> None:
 
 def _check_bounds(model: IntegerModel, layer: Layer, known: Mapping[str, Tensor],
                   need: _Checker) -> None:
+    if layer.kind == "mask":
+        return
     threshold = int(layer.threshold.to(torch.int64).abs().max())
     need(threshold < SUM_LIMIT, f"|threshold| reaches {threshold}, must be below {SUM_LIMIT}")
     if layer.weight is None:

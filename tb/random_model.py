@@ -63,9 +63,10 @@ class _Builder:
             out_size=(1, 1) if kind == "pool" else size, kernel=(kernel, kernel), stride=stride,
             padding=padding, residual=residual,
             outputs={role: f"{name}.{role}" for role in outputs}, repeat=repeat,
-            integer_bits=bits, neuron=self._neuron(outputs), heads=heads)
-        layer = self._arrays(layer)
-        layer = self._threshold(layer)
+            integer_bits=bits,
+            neuron=None if kind == "mask" else self._neuron(outputs), heads=heads)
+        if kind != "mask":
+            layer = self._threshold(self._arrays(layer))
         self.model = dataclasses.replace(self.model, layers=(*self.model.layers, layer))
         made = evaluate_layer(self.model, layer, [self.values[name] for name in inputs],
                               None if residual is None else self.values[residual])
@@ -122,6 +123,8 @@ class _Builder:
                 return sums
             return torch.floor((sums + layer.bias.double().reshape(-1, 1, 1))
                                / 2.0 ** layer.shift.double().reshape(-1, 1, 1))
+        if layer.kind == "key_value":
+            return (x[0] * x[1]).sum((3, 4), keepdim=True)
         if layer.kind == "attention":
             shape = x[2].shape
             q, k, v = (t.reshape(*t.shape[:2], layer.heads, -1, layer.in_positions) for t in x)
@@ -202,6 +205,13 @@ def random_model(seed: int, *, size: tuple[int, int] = (9, 11), in_channels: int
             channels = -(-c * 3 // 2 // heads) * heads
             now = b.add(name, "conv", [now["spikes"]], stream, channels=channels, kernel=3,
                         stride=2, padding=1)
+        elif block == "masking":
+            q, k, v = (b.add(f"{name}.{role}", "conv", [now["spikes"]], ["spikes"],
+                             channels=c)["spikes"] for role in "qkv")
+            by = b.add(f"{name}.kv", "key_value", [k, v], ["spikes"])
+            mixed = b.add(f"{name}.mask", "mask", [q, by["spikes"]], ["spikes"])
+            now = b.add(f"{name}.proj", "conv", [mixed["spikes"]], stream, channels=c,
+                        residual=now["residual"])
         elif block == "attention":
             q, k, v = (b.add(f"{name}.{role}", "conv", [now["spikes"]], ["spikes"],
                              channels=c * value_ratio if role == "v" else c,

@@ -36,6 +36,9 @@ class CountMatrix(wiring.Component):
     in the weight buffer, where a CONV uses them as the weights of Q: together SDSA-3 of
     Meta-SpikeFormer and E-SDSA of E-SpikeFormer. Equals ``sw.golden.sdsa``.
 
+    With ``diagonal`` K AND V, bit by bit, is added (SDSA-1 of the Spike-driven Transformer): of
+    token n to row n mod 32, so that additions don't wait for each other; a CONV adds up the rows.
+
     **Throughput** a token in as many cycles as V and K have planes, and an addition a cycle; each
     row of carries is one more. An addition waits for one to the same row that is still on its way.
     **Latency** 12 cycles.
@@ -105,6 +108,7 @@ class CountMatrix(wiring.Component):
         issue_value, issue_key = Signal(), Signal()
         plane, plane_offset = Signal(range(LEVEL_BITS)), Signal.like(offset)
         key_plane, key_offset = Signal(range(8)), Signal.like(offset)
+        token_bit = Signal(5)  # its number modulo 32
         last_plane = Signal()
         m.d.comb += last_plane.eq(key_plane == d.key_planes - 1)
 
@@ -114,7 +118,7 @@ class CountMatrix(wiring.Component):
         last_key = Signal()
 
         def begin_step():
-            return [clear_left.eq(d.clear_rows), column.eq(0), row.eq(0)]
+            return [clear_left.eq(d.clear_rows), column.eq(0), row.eq(0), token_bit.eq(0)]
 
         with m.FSM() as fsm:
             m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
@@ -167,7 +171,8 @@ class CountMatrix(wiring.Component):
                 with m.Else():
                     m.next = "CLEAR-ROWS"
         with m.If(next_token):
-            m.d.sync += [column.eq(column + 1), offset.eq(offset + d.column_step),
+            m.d.sync += [token_bit.eq(token_bit + 1), column.eq(column + 1),
+                         offset.eq(offset + d.column_step),
                          v_offset.eq(v_offset + d.value_column_step)]
             with m.If(column == d.columns - 1):
                 m.d.sync += [column.eq(0), row.eq(row + 1),
@@ -180,11 +185,13 @@ class CountMatrix(wiring.Component):
 
         # Map reads, and what comes back.
         stage = data.StructLayout({"value": 1, "key": 1, "first": 1, "words": banks,
-                                   "last": banks, "row": rows, "shift": 2})
+                                   "last": banks, "row": rows, "shift": 2,
+                                   "token": 5})
         stages = [Signal(stage, name=f"read_s{n}") for n in range(_READ_LATENCY + 1)]
         m.d.sync += [
             self.map_address.eq(Mux(issue_value, d.value_base + plane_offset + v_offset,
                                     d.key_base + key + key_offset + offset)),
+            stages[0].token.eq(token_bit),
             stages[0].shift.eq(Mux(d.key_double, d.key_planes - 1 - key_plane, 0)),
             stages[0].value.eq(issue_value), stages[0].key.eq(issue_key),
             stages[0].first.eq(Mux(issue_value, plane == 0, key == 0)), stages[0].row.eq(key_row),
@@ -202,8 +209,9 @@ class CountMatrix(wiring.Component):
         words = [Signal(WORD_BITS, name=f"key_{n}", reset_less=True) for n in range(banks)]
         arrived, key_at = Signal(), Signal(rows, reset_less=True)
         shift_at = [Signal(2, name=f"shift_{n}", reset_less=True) for n in range(2)]
-        m.d.sync += [arrived.eq(back.key), key_at.eq(back.row), shift_at[0].eq(back.shift),
-                     shift_at[1].eq(shift_at[0])]
+        token_at = Signal(5, reset_less=True)
+        m.d.sync += [arrived.eq(back.key), token_at.eq(back.token), key_at.eq(back.row),
+                     shift_at[0].eq(back.shift), shift_at[1].eq(shift_at[0])]
         for bank in range(banks):
             word = self.map_data[bank]
             word = word & Mux(back.first, d.first_mask, ~C(0, 32)) if bank == 0 else word
@@ -217,10 +225,15 @@ class CountMatrix(wiring.Component):
         m.d.comb += [entry.end.eq(1), entry.single.eq(at_most_one(nonzero))]
         for bank in range(banks):
             m.d.sync += [entry.words[bank].eq(words[bank]), nonzero[bank].eq(words[bank].any())]
+        with m.If(d.diagonal[0]):
+            m.d.sync += [entry.words[0].eq(1 << token_at), nonzero.eq(1)]
         # a token's V comes before its K and holds until the next token's
         token_value = [Signal(LEVEL_BITS * lanes, name=f"value_{n}", reset_less=True)
                        for n in range(2)]
         m.d.sync += [token_value[0].eq(Cat(*value)), token_value[1].eq(token_value[0])]
+        with m.If(d.diagonal[0]):
+            keys = (words[0] >> d.value_bit)[:lanes]
+            m.d.sync += token_value[1].eq(token_value[0][:lanes] & keys)
         push, pop = Signal(), Signal()
         m.d.comb += push.eq(masked & nonzero.any() & token_value[1].any())
         m.d.sync += arriving.eq(arriving + issue_key - masked)

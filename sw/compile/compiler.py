@@ -17,6 +17,7 @@ from sw.compile.conv import MAPS, conv_shape, lower_conv, plan_conv
 from sw.compile.errors import CompileError
 from sw.compile.estimate import Cost
 from sw.compile.layout import ImageLayout, Layout, LogitsLayout, MapLayout, ResidualLayout, ceil_div
+from sw.compile.mask import MaskPlan, lower_mask, plan_mask
 from sw.compile.plan import ConvPlan
 from sw.compile.pool import lower_pool, pool_cost
 from sw.compile.program import LayerRow, Program
@@ -84,11 +85,14 @@ class _Compiler:
                            self._density(self.model.layers[number]))
         return plan_conv(self.context, number, shape)
 
-    def _plan(self, number: int, slice_in: int, slice_out: int) -> ConvPlan | AttentionPlan | Cost:
+    def _plan(self, number: int, slice_in: int, slice_out: int) -> (
+            ConvPlan | AttentionPlan | MaskPlan | Cost):
         layer = self.model.layers[number]
         steps = self.model.tensors[layer.inputs[0]].steps
         if layer.kind == "attention":
             return plan_attention(self.context, layer, steps, slice_out)
+        if layer.kind in ("key_value", "mask"):
+            return plan_mask(self.preset, layer, steps, slice_out)
         if layer.kind == "pool":
             return pool_cost(self.context, layer, steps)
         return self._conv_plan(number, slice_in, slice_out)
@@ -103,8 +107,8 @@ class _Compiler:
         wanted = []
         for number in self.readers.get(name, []):
             layer = self.model.layers[number]
-            if layer.kind in ("depthwise", "attention"):
-                narrow = layer.kind == "depthwise" or name not in layer.inputs[:2]
+            if layer.kind in ("depthwise", "attention", "key_value", "mask"):
+                narrow = layer.kind != "attention" or name not in layer.inputs[:2]
                 one = 1 if narrow else attention_slice(layer)
                 sizes &= {one}
                 wanted.append(f"'{layer.name}' {one}")
@@ -124,7 +128,7 @@ class _Compiler:
                     layer = self.model.layers[writer]
                     total += self._cost(writer, self.slices.get(layer.inputs[0], 1), size)
                 for reader in self.readers.get(name, []):
-                    if self.model.layers[reader].kind != "attention":
+                    if self.model.layers[reader].kind not in ("attention", "key_value", "mask"):
                         total += self._cost(reader, size, 1)
             except CompileError as reason:
                 error = reason
@@ -222,6 +226,9 @@ class _Compiler:
         if isinstance(made, Cost):
             cost = made
             lower_pool(self.context, number)
+        elif isinstance(made, MaskPlan):
+            cost, blocks = made.cost, ceil_div(layer.in_size[0], made.rows)
+            lower_mask(self.context, number, made)
         elif isinstance(made, AttentionPlan):
             cost, blocks = made.cost, (ceil_div(layer.in_size[0], made.rows)
                                        * ceil_div(layer.in_size[1], made.columns))

@@ -129,6 +129,8 @@ def tile_params(preset: Preset, layer: Layer) -> np.ndarray:
     if layer.integer_bits is not None:  # the hardware takes the upper digits
         shift -= MAX_INTEGER_BITS - layer.integer_bits
     threshold = values(layer.threshold if layer.neuron else None, THRESHOLD_NEVER)
+    if layer.kind == "mask":
+        threshold[:layer.out_channels] = 2  # both must fire
     words = np.empty((total, PARAM_BITS // 64), "<u8")
     words[:, 0] = (bias & (1 << 28) - 1) | (threshold & (1 << 28) - 1) << 28 | (shift & 63) << 56
     words[:, 1] = values(layer.step, 1)
@@ -147,6 +149,8 @@ class Context:
     rings: dict[str, Ring]
     params: dict[int, int] = dataclasses.field(default_factory=dict)
     """Addresses of the layers' parameters."""
+    constants: dict[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
+    """Addresses of constants that layers share."""
     ones: bool = False
     """Levels are that many binary spikes, one in each of D planes (virtual time steps)."""
     _psum_turn: bool = False

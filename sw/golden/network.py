@@ -114,6 +114,8 @@ def _plain_layer(layer: Layer, inputs: list[torch.Tensor],
     x = inputs[0]
     if layer.kind == "attention":
         return _neuron(layer, plain_sdsa.sdsa3(*inputs, layer.heads), plain_lif.lif)
+    if layer.kind in ("key_value", "mask"):
+        return _masking(layer, inputs, plain_lif.lif)
     if layer.kind == "pool":
         return _pooled(layer, plain_pool.pool(x), plain_lif.lif)
     if layer.kind == "head":
@@ -130,6 +132,8 @@ def _plain_layer(layer: Layer, inputs: list[torch.Tensor],
 def _fast_layer(model: IntegerModel, layer: Layer, inputs: list[torch.Tensor],
                 residual: torch.Tensor | None) -> Tensors:
     x = inputs[0]
+    if layer.kind in ("key_value", "mask"):
+        return _masking(layer, inputs, fast_twin.lif)
     if layer.kind == "pool":
         return _pooled(layer, fast_twin.pool(x), fast_twin.lif)
     dtype = fast_twin.exact_dtype(model.acc_bound(layer), f"layer '{layer.name}'")
@@ -168,6 +172,14 @@ def _neuron(layer: Layer, current: torch.Tensor, lif) -> Tensors:
         return {layer.outputs["spikes"]: lif(current, layer.threshold)}
     return {layer.outputs["levels"]: plain_sfa.sfa(
         current, layer.threshold, layer.step, layer.levels, layer.ties_even)}
+
+
+def _masking(layer: Layer, inputs: list[torch.Tensor], lif) -> Tensors:
+    """The layers of SDSA-1: the mask, alike for all tokens, and its use."""
+    if layer.kind == "mask":
+        return {layer.outputs["spikes"]: plain_sdsa.mask(*inputs)}
+    fired = lif(plain_sdsa.key_value(*inputs), layer.threshold)
+    return {layer.outputs["spikes"]: fired.expand(inputs[0].shape).contiguous()}
 
 
 def _pooled(layer: Layer, sums: torch.Tensor, lif) -> Tensors:

@@ -3,7 +3,21 @@
 
 import torch
 
-__all__ = ["sdsa3"]
+__all__ = ["key_value", "mask", "sdsa3"]
+
+
+def key_value(k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Spikes k, v `[T, C, H, W]` -> sums int64 `[T, C, 1, 1]` over the tokens where both fire.
+
+    The first half of SDSA-1, `SN(sum over tokens of K * V)` (Spike-driven Transformer, NeurIPS
+    2023, equation 12; arXiv 2307.01694), before its neuron.
+    """
+    return (k.to(torch.int64) * v.to(torch.int64)).sum((-2, -1), keepdim=True)
+
+
+def mask(spikes: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+    """Spikes `[T, C, H, W]` where `by` fires too: the second half of SDSA-1, `Q * SN(..)`."""
+    return spikes.to(torch.uint8) & by.to(torch.uint8)
 
 
 def sdsa3(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int) -> torch.Tensor:

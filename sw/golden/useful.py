@@ -11,6 +11,8 @@ Padding lanes, masked lanes, taps outside the map, zero digits and repeated work
 | conv | each digit at (y, x): output positions that see it x output channels |
 | depthwise | each digit: output positions that see it |
 | attention | pairs of a k and a v digit of one head and token, plus q digits x head width of v |
+| key_value | tokens and channels where k and v both fire |
+| mask | none |
 | pool | one for each non-zero residual word |
 | head | spikes x classes |
 
@@ -54,6 +56,10 @@ def useful_of_layer(layer: Layer, inputs: list[torch.Tensor], *, signed_digits: 
         return int(torch.count_nonzero(x))
     if layer.kind == "attention":
         return _attention(layer, inputs)
+    if layer.kind == "mask":
+        return 0
+    if layer.kind == "key_value":
+        return int((inputs[0] & inputs[1]).sum(dtype=torch.int64))
     digits = naf_count(x) if signed_digits else x.to(torch.int64)
     if layer.kind == "head":
         return int(digits.sum()) * layer.out_channels

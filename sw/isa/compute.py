@@ -372,6 +372,10 @@ def key_value(preset: Preset, buffers: Buffers, d: dict[str, int],
             key = (d["key_base"] + token + t * d["time_step"] + plane * d["key_plane_step"]
                    + np.arange(d["key_words"]))
             k = _bits(buffers.map[_inside(key, preset.map_words, "K word")] & mask)
+            if d["diagonal"]:
+                v = v * k[:, d["value_bit"] + lanes]
+                k = np.eye(WORD_BITS, dtype=np.uint8)[np.arange(len(k)) % WORD_BITS]
+                k = k * v.any(1, keepdims=True)
             sums = (k.astype(np.float32).T @ v.astype(np.float32)).astype(np.int64)
             added = (added << (1 if d["key_double"] else 0)) + sums
             counts["rows_added"] += int(np.count_nonzero(k))

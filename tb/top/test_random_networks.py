@@ -19,12 +19,13 @@ def networks(draw: st.DrawFn, widest: int) -> dict[str, object]:
     """Arguments of `random_model`: channel counts fit heads, not lanes; odd sizes; T 1 to 6."""
     heads = draw(st.sampled_from([1, 2, 3, 4]))
     levels = draw(st.sampled_from([None, None, 2, 4, 8]))
+    blocks = BLOCKS if levels else (*BLOCKS, "masking")
     extra = {} if levels is None else {
         "levels": levels, "ties": draw(st.sampled_from(["even", "up"])),
         "value_ratio": draw(st.integers(1, 4))}
     return {
         **extra, "seed": draw(st.integers(0, 999)), "heads": heads,
-        "blocks": tuple(draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=3))),
+        "blocks": tuple(draw(st.lists(st.sampled_from(blocks), min_size=1, max_size=3))),
         "channels": heads * draw(st.integers(1, widest // heads)),
         "time_steps": draw(st.integers(1, 6 if levels is None else 2)),
         "in_channels": draw(st.integers(1, 4)),
