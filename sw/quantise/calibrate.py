@@ -16,17 +16,18 @@ from sw.models.e_spikeformer import ESpikeFormer
 from sw.models.lif import Lif
 from sw.models.meta_spikeformer import MetaSpikeFormer
 from sw.models.multispike import MultiSpike
+from sw.models.v1 import V1Block
 
 __all__ = ["Calibration", "calibrate"]
 
-_BRANCH_NEURONS = {"lif2", "spike2", "spike3", "neuron2",
+_BRANCH_NEURONS = {"lif2", "spike2", "spike3", "neuron2", "talking_heads_lif",
                    *(f"{part}_{kind}" for kind in ("lif", "spike")
                      for part in ("q", "k", "v", "attn", "fc2"))}
 _POOLED = ("lif", "spike")
 """Names of the neuron behind the pool."""
 _NEURONS = (Lif, MultiSpike)
 _PARTS = (Downsampling, ConvBlock, SpikeBlock, e_blocks.Downsampling, e_blocks.ConvBlock,
-          e_blocks.TransformerBlock, LargeConvBlock, LargeTransformerBlock)
+          V1Block, e_blocks.TransformerBlock, LargeConvBlock, LargeTransformerBlock)
 """Modules whose output is the residual stream."""
 
 

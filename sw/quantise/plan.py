@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sw.models.blocks import ConvBlock, SpikeBlock
 from sw.models.meta_spikeformer import MetaSpikeFormer
+from sw.models.v1 import V1Block
 from sw.quantise.fold import Folded, fold_conv, fold_head, fold_repconv
 
 __all__ = ["PlannedLayer", "Planner", "plan"]
@@ -105,6 +106,28 @@ def _spike_block(p: Planner, name: str, block: SpikeBlock) -> None:
                    fold_conv(mlp.fc2_conv, mlp.fc2_bn))
 
 
+def _v1_block(p: Planner, name: str, block: V1Block) -> None:
+    attn, mlp = block.attn, block.mlp
+    spikes = p.fire(f"{name}.attn.shortcut_lif", attn.shortcut_lif.threshold)
+    q, k, v = (p.add(f"{name}.attn.{part}_conv", "conv", (spikes,),
+                     fold_conv(getattr(attn, f"{part}_conv"), getattr(attn, f"{part}_bn")),
+                     neuron=(f"{name}.attn.{part}_lif", getattr(attn, f"{part}_lif").threshold))
+               for part in "qkv")
+    counted = p.add(f"{name}.attn.kv", "key_value", (k.fires, v.fires),
+                    neuron=(f"{name}.attn.talking_heads_lif", attn.talking_heads_lif.threshold))
+    mixed = p.add(f"{name}.attn.mask", "mask", (q.fires, counted.fires), roles=("spikes",))
+    p.write_stream(f"{name}.attn.proj_conv", mixed.output("spikes"),
+                   fold_conv(attn.proj_conv, attn.proj_bn))
+    spikes = p.fire(f"{name}.mlp.fc1_lif", mlp.fc1_lif.threshold)
+    wide = p.add(f"{name}.mlp.fc1_conv", "conv", (spikes,), fold_conv(mlp.fc1_conv, mlp.fc1_bn),
+                 neuron=(f"{name}.mlp.fc2_lif", mlp.fc2_lif.threshold))
+    p.write_stream(f"{name}.mlp.fc2_conv", wide.output("spikes"),
+                   fold_conv(mlp.fc2_conv, mlp.fc2_bn))
+
+
+_BLOCKS = {ConvBlock: _conv_block, SpikeBlock: _spike_block, V1Block: _v1_block}
+
+
 def plan(model: MetaSpikeFormer) -> list[PlannedLayer]:
     """The folded layers of `model` in the order of execution."""
     p = Planner()
@@ -117,8 +140,7 @@ def plan(model: MetaSpikeFormer) -> list[PlannedLayer]:
                            stride=part.encode_conv.stride[0], fresh=True)
         elif name.startswith(("ConvBlock", "block")):
             for index, block in enumerate(part):
-                add_block = _conv_block if isinstance(block, ConvBlock) else _spike_block
-                add_block(p, f"{name}.{index}", block)
+                _BLOCKS[type(block)](p, f"{name}.{index}", block)
     pool = p.add("pool", "pool", (p.stream.output("residual"),),
                  neuron=("lif", model.lif.threshold))
     p.add("head", "head", (pool.output("spikes"),),

@@ -141,7 +141,9 @@ class _Quantiser:
         made = self._skeleton(layer)
         if layer.kind == "attention" and layer.levels:
             made = self._attention_levels(layer, made)
-        elif layer.kind == "attention":
+        elif layer.kind == "mask":
+            pass
+        elif layer.kind in ("attention", "key_value"):
             made = replace(made, threshold=self._thresholds(made, 2 * layer.theta / layer.scale))
         elif layer.kind == "pool" and layer.levels:
             made = self._pooled_levels(layer, made)
