@@ -126,6 +126,9 @@ def quantise(
     strides: Annotated[Optional[str], typer.Option(
         metavar="A,B,C,D,E", help="Strides of the five downsamplings.")] = None,
     integer_bits: Annotated[int, typer.Option(help="Width of the depthwise maps.")] = 10,
+    features: Annotated[bool, typer.Option(
+        "--features", help="Name the maps that stages end with, for detection and "
+        "segmentation.")] = False,
 ) -> None:
     """Turn a float checkpoint into an integer model file.
 
@@ -147,7 +150,7 @@ def quantise(
         with progress() as step:
             model = quantise_checkpoint(
                 checkpoint, calibration, time_steps=time_steps, name=name, limit=limit, size=pair,
-                integer_bits=integer_bits, step=step,
+                integer_bits=integer_bits, features=features, step=step,
                 **{key: value for key, value in options.items() if value is not None})
         save_model(model, output)
         weights = sum(layer.weight.numel() for layer in model.layers if layer.weight is not None)
@@ -191,6 +194,9 @@ def run(
     levels: Levels = LevelMode.planes,
     layers: Annotated[bool, typer.Option(
         "--layers", help="Print a table of all layers.")] = False,
+    features: Annotated[Optional[Path], typer.Option(
+        metavar="FILE.npz", help="Write the maps that stages end with, as real numbers: "
+        "`STAGE/residual` and `STAGE/spikes`, [N, T, C, H, W].")] = None,
     json: Annotated[Optional[Path], typer.Option(
         metavar="FILE", help="Write the whole report as JSON.")] = None,
 ) -> None:
@@ -203,13 +209,16 @@ def run(
     with _one_sentence():
         from hw.presets import get_preset
         from sw.display import progress, show_layers, show_report
-        from sw.export import write_json
+        from sw.export import write_features, write_json
+        from sw.features import require_features
         from sw.images import load_images
         from sw.model_file import load_model
         from sw.run import run as run_images
 
         _one_thread()
         size, network = get_preset(preset), load_model(model)
+        if features is not None:
+            require_features(network)
         given = load_images(images, network, limit=limit)
         with progress() as step:
             report = run_images(network, given, size, backend=backend.value, stalls=stalls,
@@ -219,6 +228,8 @@ def run(
         show_report(report)
         if json is not None:
             write_json(json, report.as_json())
+        if features is not None:
+            write_features(features, network, report)
     if report.bit_exact is False:
         raise typer.Exit(FAILED)
 

@@ -2,6 +2,7 @@
 """Write results as files: reports, compiled programs, and Verilog. Whole files or none."""
 
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -11,8 +12,12 @@ import numpy as np
 from hw import regmap
 from hw.presets import Preset
 from sw.compile.program import Program
+from sw.features import feature_maps
+from sw.model_file import IntegerModel
+from sw.report import RunReport
 
-__all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_json"]
+__all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_features",
+           "write_json"]
 
 CORES = ("lif", "conv", "sdsa")
 """Components that can be exported alone; see hw.generate."""
@@ -32,6 +37,18 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: object) -> None:
     """Write JSON."""
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_features(path: Path, model: IntegerModel, report: RunReport) -> None:
+    """Write the feature maps of all images: `STAGE/ROLE`, float32 `[N, T, C, H, W]`."""
+    maps: dict[str, list[np.ndarray]] = {}
+    for image in report.images:
+        for stage, roles in feature_maps(model, image.features).items():
+            for role, value in roles.items():
+                maps.setdefault(f"{stage}/{role}", []).append(value.numpy())
+    content = io.BytesIO()
+    np.savez_compressed(content, **{name: np.stack(values) for name, values in maps.items()})
+    write_bytes(path, content.getvalue())
 
 
 def export_program(program: Program, path: Path) -> list[Path]:

@@ -194,6 +194,9 @@ class IntegerModel:
     layers: tuple[Layer, ...]
     classes: tuple[str, ...] = ()
     family: str = "meta-spikeformer"
+    features: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Maps for detection and segmentation: of each stage the tensors in its "residual" and
+    "spikes" or "levels"."""
 
     def layer(self, name: str) -> Layer:
         for layer in self.layers:
@@ -303,6 +306,10 @@ def check(model: IntegerModel, where: str = "model") -> None:
          f"logits.tensor '{model.logits.tensor}' is not written by any head layer")
     need(last.shape == (model.logits.classes,),
          f"logits.classes is {model.logits.classes}, the head writes {last.shape[0]}")
+    for stage, roles in model.features.items():
+        for role, name in roles.items():
+            need(name in known and known[name].kind == role,
+                 f"features.{stage}.{role} '{name}' is not a tensor of that kind")
     need(model.logits.scale > 0, f"logits.scale is {model.logits.scale}, must be positive")
 
 
@@ -487,7 +494,7 @@ _LAYER_FIELDS = ("name", "kind", "inputs", "in_channels", "out_channels", "in_si
                  "kernel", "stride", "padding", "residual", "outputs", "repeat", "integer_bits",
                  "neuron", "heads")
 _MODEL_FIELDS = ("format", "version", "name", "family", "time_steps", "residual_fraction",
-                 "classes", "input", "logits", "layers")
+                 "classes", "input", "logits", "features", "layers")
 _INPUT_FIELDS = ("tensor", "channels", "height", "width", "bits", "time_steps", "scale", "mean",
                  "std")
 _LOGITS_FIELDS = ("tensor", "classes", "scale")
@@ -509,6 +516,7 @@ def save_model(model: IntegerModel, path: str | os.PathLike) -> None:
         "classes": list(model.classes),
         "input": {name: _plain(getattr(model.input, name)) for name in _INPUT_FIELDS},
         "logits": {name: getattr(model.logits, name) for name in _LOGITS_FIELDS},
+        "features": {stage: dict(roles) for stage, roles in model.features.items()},
         "layers": [{name: _plain(getattr(layer, name)) for name in _LAYER_FIELDS}
                    for layer in model.layers],
     }
@@ -567,7 +575,8 @@ def load_model(path: str | os.PathLike) -> IntegerModel:
             classes=tuple(structure["classes"]),
             input=ModelInput(**{name: tuple(value) if isinstance(value, list) else value
                                 for name, value in structure["input"].items()}),
-            logits=Logits(**structure["logits"]), layers=tuple(layers))
+            logits=Logits(**structure["logits"]), layers=tuple(layers),
+            features=structure["features"])
         check(model, str(path))
     except (TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: a field has the wrong type ({error})") from error

@@ -94,6 +94,8 @@ class ImageResult:
     additions: int | None = None
     bytes_read: int | None = None
     bytes_written: int | None = None
+    features: dict[str, torch.Tensor] = field(default_factory=dict)
+    """The tensors that the model names as features, as the accelerator wrote them."""
     failure: str | None = None
     """Why the accelerator did not end, where the run went on after it."""
 

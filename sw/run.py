@@ -50,7 +50,7 @@ def silent(what: str, done: int, total: int) -> None:
 def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
                         time_steps: int | None = None, name: str | None = None,
                         limit: int | None = None, size: tuple[int, int] | None = None,
-                        integer_bits: int = 10, step: Step = silent,
+                        integer_bits: int = 10, features: bool = False, step: Step = silent,
                         **overrides: object) -> IntegerModel:
     """The integer model of a float checkpoint.
 
@@ -86,7 +86,8 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
     step("quantising", len(images), len(images))
     return quantise_with_report(
         network, config, measured, time_steps=steps, name=name or Path(checkpoint).stem,
-        classes=tuple(said["classes"]), mean=mean, std=std, integer_bits=integer_bits)[0]
+        classes=tuple(said["classes"]), mean=mean, std=std, integer_bits=integer_bits,
+        features=features)[0]
 
 
 # Run ------------------------------------------------------------------------------------------
@@ -234,7 +235,9 @@ def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, 
     return ImageResult(
         name=images.names[number], truth=None if images.labels is None else images.labels[number],
         prediction=max(range(len(logits)), key=logits.__getitem__), logits=logits, layers=layers,
-        tensors_compared=tensors, values_compared=values, differences=differences)
+        tensors_compared=tensors, values_compared=values, differences=differences,
+        features={name: found[name] for roles in model.features.values()
+                  for name in roles.values()})
 
 
 def _digits(model: IntegerModel, golden: dict[str, torch.Tensor], name: str) -> int:

@@ -18,6 +18,7 @@ __all__ = ["steer_rates"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 _HALVINGS = 20
+_LEAST_VARIANCE = 0.05
 _SHARES = {"q_": 0.75, "k_": 0.2, "v_": 0.4}
 """Rates of these neurons, in terms of the others'."""
 
@@ -58,6 +59,8 @@ def steer_rates(network: nn.Module, images: Tensor, rate: float = 0.2,
                                       if names[neuron].rpartition(".")[2].startswith(part)), 1)
                 norm.bias += _shift(neuron, _input_of(network, neuron, images), wanted)
             network(images)
+            for norm in norms:      # a silent channel would be blown up
+                norm.running_var.clamp_(min=_LEAST_VARIANCE)
     finally:
         for handle in handles:
             handle.remove()

@@ -102,8 +102,8 @@ _BLOCKS = {ConvBlock: _conv_block, LargeConvBlock: _large_conv_block, Transforme
            LargeTransformerBlock: _large_block}
 
 
-def plan_e(model: ESpikeFormer) -> list[PlannedLayer]:
-    """The folded layers of `model` in the order of execution.
+def plan_e(model: ESpikeFormer, features: bool = False) -> Planner:
+    """As `sw.quantise.plan.plan`.
 
     Raises `QuantiseError` for two heads of which one reads real values.
     """
@@ -120,6 +120,11 @@ def plan_e(model: ESpikeFormer) -> list[PlannedLayer]:
             continue
         for index, block in enumerate(part):
             _BLOCKS[type(block)](p, f"{name}.{index}", block)
+        if len(part):
+            p.stages[name] = p.stream
+    if features and p.stream.neuron is None:
+        last = getattr(model, model.last_neuron)
+        p.fire_stream("features.spike", MultiSpike(last.max_level, last.rounding))
     pool = p.add("pool", "pool", (p.stream.output("residual"),))
     if config.head_levels:
         source = p.sfa(pool, model.last_neuron, getattr(model, model.last_neuron))
@@ -131,4 +136,4 @@ def plan_e(model: ESpikeFormer) -> list[PlannedLayer]:
         source = pool.output("integer")
     p.add("head", "head", (source,), fold_head(model.head, getattr(model, "head_kd", None)),
           roles=("logits",))
-    return p.layers
+    return p

@@ -49,6 +49,7 @@ class Planner:
     def __init__(self) -> None:
         self.layers: list[PlannedLayer] = []
         self.stream: PlannedLayer | None = None     # the last writer of the residual stream
+        self.stages: dict[str, PlannedLayer] = {}   # by stage: its last writer
 
     def add(self, name: str, kind: str, inputs: tuple[str, ...], folded: Folded | None = None, *,
             neuron: tuple[str, float] | None = None, **fields: object) -> PlannedLayer:
@@ -128,8 +129,12 @@ def _v1_block(p: Planner, name: str, block: V1Block) -> None:
 _BLOCKS = {ConvBlock: _conv_block, SpikeBlock: _spike_block, V1Block: _v1_block}
 
 
-def plan(model: MetaSpikeFormer) -> list[PlannedLayer]:
-    """The folded layers of `model` in the order of execution."""
+def plan(model: MetaSpikeFormer, features: bool = False) -> Planner:
+    """The folded layers of `model` in the order of execution, and the last of each stage.
+
+    With `features` the last stage's map gets a neuron too (threshold 1), as those of the others
+    have from the layers that read them.
+    """
     p = Planner()
     for name, part in model.named_children():
         if name.startswith("downsample"):
@@ -141,8 +146,12 @@ def plan(model: MetaSpikeFormer) -> list[PlannedLayer]:
         elif name.startswith(("ConvBlock", "block")):
             for index, block in enumerate(part):
                 _BLOCKS[type(block)](p, f"{name}.{index}", block)
+            if len(part):
+                p.stages[name] = p.stream
+    if features and p.stream.neuron is None:
+        p.fire("features.lif", 1.0)
     pool = p.add("pool", "pool", (p.stream.output("residual"),),
                  neuron=("lif", model.lif.threshold))
     p.add("head", "head", (pool.output("spikes"),),
           fold_head(model.head, getattr(model, "head_kd", None)), roles=("logits",))
-    return p.layers
+    return p

@@ -80,13 +80,14 @@ def quantise(model: Network, config: Config, calibration: Calibration, *,
 def quantise_with_report(
     model: Network, config: Config, calibration: Calibration, *,
     time_steps: int, name: str, classes: tuple[str, ...] = (), mean: tuple[float, ...] = (),
-    std: tuple[float, ...] = (), integer_bits: int = 10,
+    std: tuple[float, ...] = (), integer_bits: int = 10, features: bool = False,
 ) -> tuple[IntegerModel, list[LayerReport]]:
     """The integer model, and a report for each layer with weights.
 
     `mean`, `std`: the normalisation of images in 0..1, recorded for the host; they also give the
     input's range (else: the calibration's). `integer_bits`: width of the depthwise maps; a layer
     takes fewer where its reader's sums could overflow otherwise.
+    `features`: name the maps that each stage ends with, for detection and segmentation.
     Raises `QuantiseError` naming the layer and the bound.
     """
     if not 2 <= integer_bits <= MAX_INTEGER_BITS:
@@ -102,14 +103,17 @@ def quantise_with_report(
     fraction = residual_fraction(calibration.residual_magnitude)
     quantiser = _Quantiser(image, time_steps, fraction, integer_bits, calibration)
     levels = isinstance(model, ESpikeFormer)
-    planned = plan_e(model) if levels else plan(model)
+    planner = (plan_e if levels else plan)(model, features)
+    planned = planner.layers
     for index, layer in enumerate(planned):
         quantiser.add(layer, planned[index + 1] if "integer" in layer.roles else None)
     result = IntegerModel(
         name=name, time_steps=time_steps, residual_fraction=fraction, input=image,
         logits=Logits("head.logits", config.num_classes, quantiser.logits_scale),
         layers=tuple(quantiser.layers), classes=tuple(classes),
-        family="e-spikeformer" if levels else "meta-spikeformer")
+        family="e-spikeformer" if levels else "meta-spikeformer",
+        features={stage: {role: layer.output(role) for role in layer.roles}
+                  for stage, layer in planner.stages.items()} if features else {})
     check(result)
     return result, quantiser.reports
 
