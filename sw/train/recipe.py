@@ -66,8 +66,8 @@ PLANS = {plan.name: plan for plan in (
         replace(_V3_STAGE, epochs=240, muon_lr=4e-3, adam_lr=2.5e-3, teaching=0.6,
                 additions=48e6),)),
     Plan(name="cifar10_v2_distilled", network=_V2_WIDE, stages=(
-        Recipe(rates=True, epochs=150, batch=1024, muon_lr=6e-3, adam_lr=4e-3, warp=0.3,
-               colour=0.3),
+        Recipe(rates=True, epochs=150, batch=1024, muon_lr=6e-3, adam_lr=4e-3, teaching=0.6,
+               warp=0.3, colour=0.3),
         Recipe(time_steps=4, epochs=60, batch=512, muon_lr=3e-3, adam_lr=2e-3, teaching=0.6,
                warp=0.3, colour=0.3))),
 )}

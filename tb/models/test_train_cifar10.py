@@ -16,6 +16,7 @@ from sw.models.meta_spikeformer import load_checkpoint
 from sw.train.augment import crop_and_flip, cut_mix, erase, recolour, warp
 from sw.train.cifar10 import DataError, load_cifar10, normalise, read_batch, write_batch
 from sw.train.convert_tfjs import bundle, convert
+from sw.train.cost import additions
 from sw.train.muon import orthogonalise
 from sw.train.recipe import PLANS, Plan, Recipe
 from sw.train.train_cifar10 import load_network, smoke_plan
@@ -72,6 +73,19 @@ def test_shipped_checkpoint_classifies_the_bundled_images():
     with torch.no_grad():
         hits = int((model(x).argmax(1) == labels).sum())
     assert hits >= 55, f"only {hits} of 64 are right"
+
+
+def test_shipped_levelled_checkpoint():
+    path = DATA.parent / "models" / "cifar10_v3.safetensors"
+    config, model = load_e_checkpoint(path)
+    assert config == PLANS["cifar10_v3"].network
+    with np.load(DATA / "cifar10_test_256.npz") as file:
+        x = torch.from_numpy(normalise(file["images"][:64]))
+        labels = torch.from_numpy(file["labels"][:64])
+    with torch.no_grad():
+        hits = int((model(x).argmax(1) == labels).sum())
+    assert hits >= 58, f"only {hits} of 64 are right"
+    assert 55e6 < sum(additions(model, x[:16]).values()) < 65e6
 
 
 def test_normalised_training_images_are_standard():
@@ -150,7 +164,7 @@ def _trainer(output: Path, plan: Plan, **options: object) -> Trainer:
 @pytest.mark.parametrize(("name", "stop"), [("cifar10_v2", (1, 1)), ("cifar10_v3", (0, 10))])
 def test_resumes_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                           name: str, stop: tuple[int, int]):
-    plan = _plan(name, epochs=2) if name == "cifar10_v2" else _plan(name, epochs=8,
+    plan = _plan(name, epochs=2) if name == "cifar10_v2" else _plan(name, epochs=12,
                                                                     additions=1e5)
     whole = _trainer(tmp_path / "whole", plan)
     whole.train()
@@ -220,7 +234,7 @@ def test_a_teacher_is_followed(tmp_path: Path):
 def test_rate_penalty_lowers_the_additions(tmp_path: Path):
     totals = []
     for target in (1e9, 1e3):  # out of reach above and below
-        trainer = _trainer(tmp_path / str(target), _plan("cifar10_v3", epochs=8,
+        trainer = _trainer(tmp_path / str(target), _plan("cifar10_v3", epochs=14,
                                                          additions=target))
         trainer.train()
         totals.append(trainer.results["stage0_total_additions"])
