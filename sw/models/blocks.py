@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from sw.models.lif import Lif
 
-__all__ = ["Attention", "ConvBlock", "Downsampling", "Mlp", "RepConv", "SepConv", "SpikeBlock"]
+__all__ = ["Attention", "ConvBlock", "Downsampling", "Mlp", "RepConv", "SepConv", "SpikeBlock",
+           "TokenConv"]
 
 
 def _conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
@@ -25,6 +26,16 @@ def _each(x: Tensor, *layers: nn.Module) -> Tensor:
     for layer in layers:
         x = layer(x)
     return x.unflatten(0, (steps, batch))
+
+
+class TokenConv(nn.Conv1d):
+    """Pointwise Conv1d, evaluated as a 2-D convolution, which is faster on a GPU."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x.unsqueeze(-1), self.weight.unsqueeze(-1), self.bias).squeeze(-1)
 
 
 class BNAndPadLayer(nn.Module):
@@ -156,10 +167,10 @@ class Mlp(nn.Module):
     def __init__(self, channels: int, ratio: int) -> None:
         super().__init__()
         self.fc1_lif = Lif()
-        self.fc1_conv = nn.Conv1d(channels, ratio * channels, 1)
+        self.fc1_conv = TokenConv(channels, ratio * channels)
         self.fc1_bn = nn.BatchNorm1d(ratio * channels)
         self.fc2_lif = Lif()
-        self.fc2_conv = nn.Conv1d(ratio * channels, channels, 1)
+        self.fc2_conv = TokenConv(ratio * channels, channels)
         self.fc2_bn = nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor) -> Tensor:

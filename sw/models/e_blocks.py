@@ -8,14 +8,14 @@ stream; every branch starts with a multi-level spike. A `Neurons` call makes the
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sw.models.blocks import TokenConv
 from sw.models.e_config import ESpikeFormerConfig
 from sw.models.multispike import MultiSpike
 
 __all__ = ["ConvBlock", "Downsampling", "LayerScale", "LinearAttention", "Mlp", "Neurons",
-           "SepConv", "TokenConv", "TransformerBlock", "linear_attention"]
+           "SepConv", "TransformerBlock", "linear_attention"]
 
 Neurons = Callable[[], MultiSpike]
 
@@ -24,16 +24,6 @@ def _conv_bn(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Sequ
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs))
-
-
-class TokenConv(nn.Conv1d):
-    """Pointwise Conv1d, evaluated as a 2-D convolution, which is faster on a GPU."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x.unsqueeze(-1), self.weight.unsqueeze(-1), self.bias).squeeze(-1)
 
 
 class Downsampling(nn.Module):

@@ -7,7 +7,8 @@ projections are pairs of 1x1 convolutions (they fold to one), scale 1/8, layer s
 
 from torch import Tensor, nn
 
-from sw.models.e_blocks import LayerScale, Mlp, Neurons, TokenConv, linear_attention
+from sw.models.blocks import TokenConv
+from sw.models.e_blocks import LayerScale, Mlp, Neurons, linear_attention
 from sw.models.e_config import ESpikeFormerConfig
 
 __all__ = ["LargeAttention", "LargeConvBlock", "LargeTransformerBlock", "TokenRepConv"]

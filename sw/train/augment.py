@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation of a batch of images on the device: crop, flip, erasing, CutMix.
+"""Augmentation of a batch of images on the device: crop, flip, warp, colour, erasing, CutMix.
 
 Images are normalised floats `[N, 3, 32, 32]`; zero is the mean colour. All random numbers come from
 one generator, so that a run can be repeated.
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop_and_flip", "cut_mix", "erase"]
+__all__ = ["crop_and_flip", "cut_mix", "erase", "recolour", "warp"]
 
 
 def _random(generator: torch.Generator, *size: int) -> Tensor:
@@ -62,3 +62,34 @@ def cut_mix(
     mask &= (_random(generator, count) < probability)[:, None, None, None]
     own = 1 - mask.flatten(1).float().mean(1)
     return torch.where(mask, images.roll(1, 0), images), own
+
+
+def warp(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Turn (15 degrees), shear (0.2) and scale (0.85 to 1.2) some images; zeros come in."""
+    count = len(images)
+    angle, shear_x, shear_y, scale = _random(generator, 4, count) * 2 - 1
+    angle, shear_x, shear_y = angle * (torch.pi / 12), shear_x * 0.2, shear_y * 0.2
+    scale = torch.exp(scale * 0.18)
+    chosen = _random(generator, count) < probability
+    cosine, sine = torch.cos(angle) * scale, torch.sin(angle) * scale
+    zero, one = torch.zeros_like(angle), torch.ones_like(angle)
+    matrix = torch.stack([torch.stack([cosine + sine * shear_y, cosine * shear_x - sine, zero], 1),
+                          torch.stack([sine + cosine * shear_y, cosine + sine * shear_x, zero], 1)],
+                         1)
+    plain = torch.stack([torch.stack([one, zero, zero], 1), torch.stack([zero, one, zero], 1)], 1)
+    matrix = torch.where(chosen[:, None, None], matrix, plain)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, align_corners=False)
+    return torch.where(chosen[:, None, None, None], moved, images)
+
+
+def recolour(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:
+    """Change brightness, contrast and saturation of some images."""
+    count = len(images)
+    shift, contrast, saturation = (_random(generator, 3, count) * 2 - 1)[:, :, None, None, None]
+    mean = images.mean((1, 2, 3), keepdim=True)
+    changed = (images - mean) * torch.exp(0.5 * contrast) + mean + 0.5 * shift
+    grey = changed.mean(1, keepdim=True)
+    changed = grey + (changed - grey) * torch.exp(0.7 * saturation)
+    chosen = (_random(generator, count) < probability)[:, None, None, None]
+    return torch.where(chosen, changed, images)

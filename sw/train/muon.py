@@ -54,6 +54,7 @@ class Muon(Optimizer):
         updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
         stack = torch.stack([update.reshape(rows, columns) for update in updates])
         scale = max(1.0, rows / columns) ** 0.5
-        for parameter, update in zip(parameters, orthogonalise(stack), strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update.view(parameter.shape), alpha=-group["lr"] * scale)
+        steps = [update.view(parameter.shape)
+                 for parameter, update in zip(parameters, orthogonalise(stack), strict=True)]
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, steps, alpha=-group["lr"] * scale)
