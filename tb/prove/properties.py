@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is claimed of a block, beside the block: the netlist that is proved."""
+
+import re
+
+from amaranth import *
+from amaranth.back import rtlil
+from amaranth.hdl import Assert, Assume, Cover, Fragment
+from amaranth.hdl._ast import AnyConst
+from amaranth.lib import data
+from amaranth.utils import ceil_log2
+
+__all__ = ["Properties"]
+
+
+class Properties:
+    """Holds a block, ghost state in ``m``, and the properties.
+
+    Reset may come in any cycle: it resets the ghost state too. Inputs of the block are free but
+    for `assume`. Every property has a sentence that says it, its *text*.
+    """
+
+    def __init__(self, name: str, resets: bool = True, invariants: bool = True):
+        self.name = name
+        self._invariants = invariants
+        self.m = Module()
+        self.texts: list[tuple[str, str]] = []
+        self._ports: list[Signal] = []
+        self._fragments: dict[str, Fragment] = {}
+        self._count = 0
+        if not resets:
+            self.assume("no reset", ~ResetSignal())
+
+    # the block
+
+    def add(self, block, name: str = "dut"):
+        """Put a component into the netlist, and return it; its inputs are free."""
+        fragment = Fragment.get(block, None)
+        self._fragments[name] = fragment
+        self.m.submodules[name] = fragment
+        for _, _, value in block.signature.flatten(block):
+            self._ports.append(Value.cast(value))
+        return block
+
+    def inner(self, path: str, block: str = "dut") -> Fragment:
+        """Return the part of a block at a path such as ``walker.queue``; "" is the block."""
+        fragment = self._fragments[block]
+        for part in filter(None, path.split(".")):
+            fragment = fragment.find_subfragment(part)
+        return fragment
+
+    def signal(self, name: str, path: str = "", block: str = "dut") -> Signal:
+        """Return a signal inside a block by its name, one that is driven there if there is."""
+        fragment = self.inner(path, block)
+        driven, read = {}, {}
+        for statements in fragment.statements.values():
+            for statement in statements:
+                driven |= {id(s): s for s in statement._lhs_signals() if s.name == name}
+                read |= {id(s): s for s in statement._rhs_signals() if s.name == name}
+        found = list((driven or read).values())
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} signals {path}.{name} in {self.name}")
+        return found[0]
+
+    def view(self, layout: data.Layout, name: str, path: str = "") -> data.View:
+        """Return a signal of a layout inside the block."""
+        return data.View(data.Layout.cast(layout), self.signal(name, path))
+
+    def state(self, name: str, path: str = "") -> Value:
+        """Return whether the block's state machine is in a state."""
+        fsm = self.inner(path).generated["fsm"]
+        return self.signal("fsm_state", path) == fsm.encoding[name]
+
+    def row(self, memory: str, address: Value) -> Signal:
+        """Return the content of a memory of the block at an address, as a ghost reads it."""
+        instance = self.inner(memory)
+        width = Shape.cast(instance._data.shape).width
+        content = self.register(width, "ghost_row")
+        where = self.register(ceil_log2(instance._data.depth), "ghost_address")
+        self.m.d.comb += where.eq(address)
+        instance.read_port(domain="comb", addr=where, data=content, en=Const(1),
+                           transparent_for=())
+        return content
+
+    # ghosts
+
+    def register(self, shape, name: str = "ghost", init: int = 0) -> Signal:
+        """Return a signal with a name of its own."""
+        self._count += 1
+        return Signal(shape, name=f"{name}_{self._count}", init=init)
+
+    def any(self, shape) -> Signal:
+        """Return a constant of which nothing is known."""
+        symbol = self.register(shape, "any")
+        self.m.d.comb += Value.cast(symbol).eq(AnyConst(Shape.cast(shape)))
+        return symbol
+
+    def past(self, value, init: int = 0) -> Signal:
+        """Return the value of the cycle before."""
+        value = Value.cast(value)
+        old = self.register(value.shape(), "past", init)
+        self.m.d.sync += old.eq(value)
+        return old
+
+    # properties
+
+    def _add(self, make, kind: str, text: str, condition, when) -> None:
+        condition = Value.cast(condition).bool()
+        if when is not None:
+            when = Value.cast(when).bool()
+            condition = condition & when if kind == "cover" else condition | ~when
+        statement = make(condition)
+        # what the solver says of a failed property
+        statement.src_loc = (kind, len(self.texts))
+        self.texts.append((kind, text))
+        self.m.d.comb += statement
+
+    def claim(self, text: str, condition, when=None) -> None:
+        """Claim that a condition holds in every cycle (in which ``when`` holds)."""
+        self._add(Assert, "claim", text, condition, when)
+
+    def invariant(self, condition, when=None, text: str = "invariant") -> None:
+        """Help the induction: proved as claims are, but about the inside of the block.
+
+        Left out where a planted bug is to break a claim.
+        """
+        if self._invariants:
+            self._add(Assert, "invariant", text, condition, when)
+
+    def assume(self, text: str, condition, when=None) -> None:
+        """Take only inputs for which a condition holds."""
+        self._add(Assume, "assume", text, condition, when)
+
+    def cover(self, text: str, condition) -> None:
+        """Demand that something can happen, or what is proved would say nothing."""
+        self._add(Cover, "cover", text, condition, None)
+
+    def holds(self, text: str, stream, claimed: bool = True) -> None:
+        """Claim (or assume) of a stream that what is offered stays until it is taken."""
+        payload = Value.cast(stream.payload)
+        waiting = self.past(stream.valid & ~stream.ready)
+        same = stream.valid & (payload == self.past(payload))
+        if claimed:
+            self.claim(f"{text}: valid and payload hold until taken", same, waiting)
+        else:
+            self.assume(f"{text}: valid and payload hold until taken", same, waiting)
+
+    def said(self, kind: str) -> list[str]:
+        """List the texts of the properties of a kind, each once."""
+        return list(dict.fromkeys(text for which, text in self.texts if which == kind))
+
+    def netlist(self) -> str:
+        """Return the RTLIL; its only source positions are those of the properties."""
+        text = rtlil.convert(self.m, name="top", ports=self._ports)
+        return re.sub(r'^\s*attribute \\src "(?!(?:claim|invariant|assume|cover):).*\n', "", text,
+                      flags=re.MULTILINE)
