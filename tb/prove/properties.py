@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is claimed of a block, beside the block: the netlist that is proved."""
 
+import ast
+import functools
+import linecache
 import re
 
 from amaranth import *
@@ -51,16 +54,17 @@ class Properties:
 
     def signal(self, name: str, path: str = "", block: str = "dut") -> Signal:
         """Return a signal inside a block by its name, one that is driven there if there is."""
-        fragment = self.inner(path, block)
         driven, read = {}, {}
-        for statements in fragment.statements.values():
+        for statements in self.inner(path, block).statements.values():
             for statement in statements:
-                driven |= {id(s): s for s in statement._lhs_signals() if s.name == name}
-                read |= {id(s): s for s in statement._rhs_signals() if s.name == name}
-        found = list((driven or read).values())
-        if len(found) != 1:
-            raise LookupError(f"{len(found)} signals {path}.{name} in {self.name}")
-        return found[0]
+                driven |= {id(s): s for s in statement._lhs_signals()}
+                read |= {id(s): s for s in statement._rhs_signals()}
+        for signals in (driven, driven | read):
+            names = _names(signals.values())
+            found = [s for s in signals.values() if names.get(id(s), s.name) == name]
+            if len(found) == 1:
+                return found[0]
+        raise LookupError(f"{len(found)} signals {path}.{name} in {self.name}")
 
     def view(self, layout: data.Layout, name: str, path: str = "") -> data.View:
         """Return a signal of a layout inside the block."""
@@ -95,6 +99,12 @@ class Properties:
         self.m.d.comb += Value.cast(symbol).eq(AnyConst(Shape.cast(shape)))
         return symbol
 
+    def free(self, shape) -> Signal:
+        """Return a signal that is anything in every cycle."""
+        symbol = self.register(shape, "free")
+        self._ports.append(symbol)
+        return symbol
+
     def past(self, value, init: int = 0) -> Signal:
         """Return the value of the cycle before."""
         value = Value.cast(value)
@@ -114,6 +124,20 @@ class Properties:
         statement.src_loc = (kind, len(self.texts))
         self.texts.append((kind, text))
         self.m.d.comb += statement
+
+    def steady(self, text: str, value) -> Signal:
+        """Assume that an input never changes; return the constant that it is."""
+        value = Value.cast(value)
+        constant = self.any(value.shape())
+        self.assume(f"{text} never changes", value == constant)
+        return constant
+
+    def count(self, event, width: int = 2) -> Signal:
+        """Return how often something happened, up to the most that fits."""
+        number = self.register(width, "times")
+        with self.m.If(Value.cast(event).bool() & ~number.all()):
+            self.m.d.sync += number.eq(number + 1)
+        return number
 
     def claim(self, text: str, condition, when=None) -> None:
         """Claim that a condition holds in every cycle (in which ``when`` holds)."""
@@ -154,3 +178,33 @@ class Properties:
         text = rtlil.convert(self.m, name="top", ports=self._ports)
         return re.sub(r'^\s*attribute \\src "(?!(?:claim|invariant|assume|cover):).*\n', "", text,
                       flags=re.MULTILINE)
+
+
+def _names(signals) -> dict[int, str]:
+    """Name the signals that Amaranth can't: those of ``a, b = Signal(), Signal()``."""
+    lines, named = {}, {(signal.src_loc, signal.name) for signal in signals}
+    for signal in signals:
+        if signal.name.startswith("$"):
+            lines.setdefault(signal.src_loc, []).append(signal)
+    names = {}
+    for (file, line), unnamed in lines.items():
+        calls = [name for name, value in _pairs(file) if value.lineno == line
+                 and ast.unparse(value).startswith("Signal")
+                 and ((file, line), name) not in named]
+        if len(calls) == len(unnamed):
+            # Amaranth numbers signals in the order in which they are made
+            ordered = sorted(unnamed, key=lambda signal: signal.duid)
+            names |= {id(signal): name for signal, name in zip(ordered, calls, strict=True)}
+    return names
+
+
+@functools.cache
+def _pairs(file: str) -> list[tuple[str, ast.expr]]:
+    """List the names and values of the assignments to several names."""
+    result = []
+    for node in ast.walk(ast.parse("".join(linecache.getlines(file)))):
+        if (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
+                and isinstance(node.value, ast.Tuple)):
+            result += [(ast.unparse(target), value) for target, value
+                       in zip(node.targets[0].elts, node.value.elts, strict=True)]
+    return result

@@ -23,17 +23,14 @@ def follow_one(p: Properties, put, get, given, taken, depth: int, text: str = ""
     Return whether it is inside, how many are before it, its payload, and how many are inside.
     """
     m = p.m
-    pick = p.any(1)             # in any cycle, the element that enters may be the one
+    pick = p.free(1)            # in any cycle, the element that enters may be the one
     chosen, waiting = p.register(1, "chosen"), p.register(1, "inside")
     level = p.register(range(depth + 2), "count")
     before = p.register(range(depth + 2), "before")
-    wanted = p.any(8)           # the number of the element, modulo 256
-    number = p.register(8, "number")
     payload = Value.cast(given)
     element = p.register(len(payload), "element")
-    m.d.sync += [level.eq(level + put - get), number.eq(number + put)]
-    begin = put & pick & ~chosen & (number == wanted)
-    with m.If(begin):
+    m.d.sync += level.eq(level + put - get)
+    with m.If(put & pick & ~chosen):
         m.d.sync += [chosen.eq(1), waiting.eq(1), element.eq(payload), before.eq(level - get)]
     with m.Elif(waiting & get):
         m.d.sync += [before.eq(before - 1), waiting.eq(before != 0)]
@@ -43,7 +40,7 @@ def follow_one(p: Properties, put, get, given, taken, depth: int, text: str = ""
     p.claim(f"{text}nothing leaves that has not come", level != 0, get)
     p.claim(f"{text}no more are inside than fit", level <= depth)
     p.invariant(before < level, waiting)
-    p.cover(f"{text}an element comes and leaves behind others", leaves & (number > 2))
+    p.cover(f"{text}an element comes and leaves behind others", leaves & (p.count(get) > 1))
     return waiting, before, element, level
 
 
