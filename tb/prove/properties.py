@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Assert, Assume, Cover, Fragment
 from amaranth.hdl._ast import AnyConst
 from amaranth.lib import data
+from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
 
 __all__ = ["Properties"]
@@ -41,8 +42,8 @@ class Properties:
         fragment = Fragment.get(block, None)
         self._fragments[name] = fragment
         self.m.submodules[name] = fragment
-        for _, _, value in block.signature.flatten(block):
-            self._ports.append(Value.cast(value))
+        self._ports += [Value.cast(value) for _, member, value
+                        in block.signature.flatten(block) if member.flow is In]
         return block
 
     def inner(self, path: str, block: str = "dut") -> Fragment:
