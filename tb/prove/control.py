@@ -199,7 +199,7 @@ def _run_control(p: Properties, block: type) -> None:
                  since.eq(Mux(moved | ~running | dut.begin, 0, since + (since[:32] != 0xFFFFFFFF)))]
     barks = (dut.error_code == ErrorCode.WATCHDOG) & (p.past(dut.error_code) == 0)
     p.claim("the watchdog stops after watchdog_cycles, not before, and never with 0",
-            (still >= cycles) & (cycles != 0), barks & ~reported)
+            (p.past(still) >= cycles) & (cycles != 0), barks & ~reported)
     p.claim("after watchdog_cycles without progress it stops", ~running,
             (since > cycles) & (cycles != 0))
     p.claim("irq is a cause that is pending and enabled", dut.irq == (dut.status_irq & (
@@ -226,7 +226,7 @@ def _run_control(p: Properties, block: type) -> None:
     p.invariant(~p.signal("resetting"), ~halting)
     patience = p.signal("patience")
     p.invariant(still + patience >= cycles, busy & ~halting)
-    p.invariant((still >= cycles) & (cycles != 0), p.signal("expired") & old_busy & ~halting)
+    p.invariant((still >= cycles) & (cycles != 0), p.signal("expired") & running)
     p.invariant(((since + patience == cycles) | ((patience == 0) & (since == cycles))),
                 running & ~dut.begin & (cycles != 0))
     p.invariant(p.signal("expired") & (cycles != 0),
