@@ -31,6 +31,7 @@ class Properties:
         self.texts: list[tuple[str, str]] = []
         self._ports: list[Signal] = []
         self._fragments: dict[str, Fragment] = {}
+        self._outer: set[int] = set()
         self._count = 0
         if not resets:
             self.assume("no reset", ~ResetSignal())
@@ -42,6 +43,7 @@ class Properties:
         fragment = Fragment.get(block, None)
         self._fragments[name] = fragment
         self.m.submodules[name] = fragment
+        self._outer |= {id(Value.cast(value)) for _, _, value in block.signature.flatten(block)}
         self._ports += [Value.cast(value) for _, member, value
                         in block.signature.flatten(block) if member.flow is In]
         return block
@@ -63,6 +65,8 @@ class Properties:
         for signals in (driven, driven | read):
             names = _names(signals.values())
             found = [s for s in signals.values() if names.get(id(s), s.name) == name]
+            if len(found) > 1:              # a port may share its name
+                found = [s for s in found if id(s) not in self._outer]
             if len(found) == 1:
                 return found[0]
         raise LookupError(f"{len(found)} signals {path}.{name} in {self.name}")
