@@ -53,11 +53,14 @@ def check(proof: Proof, bugs: bool = True, limit: int = 300, folder: Path = FOLD
     """
     properties = proof.properties()
     engine = Engine(properties, proof.flat_memory, limit, folder)
-    answers = [engine.base(proof.k), engine.induction(proof.k), engine.covers(proof.reach)]
-    faults = [f"{what}: {_texts(properties, answer)}" for what, answer in zip(
-        ("broken from reset", "no induction", "not reached"), answers, strict=True)
-        if not answer.holds]
-    seconds = sum(answer.seconds for answer in answers)
+    answers, faults = {}, []
+    for name, question, steps in (("broken from reset", engine.base, proof.k),
+                                  ("no induction", engine.induction, proof.k),
+                                  ("not reached", engine.covers, proof.reach)):
+        answers[name] = answer = question(steps)
+        if not answer.holds:
+            faults.append(f"{name}: {_texts(properties, answer)}")
+    seconds = sum(answer.seconds for answer in answers.values())
     caught = []
     for bug in proof.bugs[:count] if bugs else ():
         result, took = _plant(proof, bug, limit, folder)
@@ -66,7 +69,7 @@ def check(proof: Proof, bugs: bool = True, limit: int = 300, folder: Path = FOLD
     return Result(
         proof.name, f"{proof.block.__module__}.{proof.block.__name__}", properties.said("claim"),
         properties.said("assume"), properties.said("cover"), not faults,
-        "; ".join(faults) or "holds", answers[1].step, round(seconds, 1), caught)
+        "; ".join(faults) or "holds", answers["no induction"].step, round(seconds, 1), caught)
 
 
 def _plant(proof: Proof, bug: Bug, limit: int, folder: Path) -> tuple[Caught, float]:

@@ -73,12 +73,17 @@ class Properties:
 
     def view(self, layout: data.Layout, name: str, path: str = "") -> data.View:
         """Return a signal of a layout inside the block."""
-        return data.View(data.Layout.cast(layout), self.signal(name, path))
+        return data.View(_layout(layout), self.signal(name, path))
 
     def state(self, name: str, path: str = "") -> Value:
         """Return whether the block's state machine is in a state."""
         fsm = self.inner(path).generated["fsm"]
         return self.signal("fsm_state", path) == fsm.encoding[name]
+
+    def addresses(self, memory: str) -> tuple[Value, Value]:
+        """Return the address of a memory's first write port and of its first read port."""
+        instance = self.inner(memory)
+        return instance._write_ports[0]._addr, instance._read_ports[0]._addr
 
     def row(self, memory: str, address: Value) -> Signal:
         """Return the content of a memory of the block at an address, as a ghost reads it."""
@@ -213,3 +218,7 @@ def _pairs(file: str) -> list[tuple[str, ast.expr]]:
             result += [(ast.unparse(target), value) for target, value
                        in zip(node.targets[0].elts, node.value.elts, strict=True)]
     return result
+
+
+def _layout(layout) -> data.Layout:
+    return data.StructLayout(layout) if isinstance(layout, dict) else data.Layout.cast(layout)

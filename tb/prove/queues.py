@@ -44,6 +44,17 @@ def follow_one(p: Properties, put, get, given, taken, depth: int, text: str = ""
     return waiting, before, element, level
 
 
+def in_stages(p: Properties, waiting, before, element, level, stages) -> None:
+    """Invariants of a pipeline: an element is in one of the stages (strobe, payload), oldest first."""
+    place, found = C(0), C(0)
+    for here, payload in stages:
+        p.invariant(payload == element, waiting & here & (before == place))
+        found = found | (here & (before == place))
+        place = place + here
+    p.invariant(level == place)
+    p.invariant(found, waiting)
+
+
 @proof(Queue, k=1, bugs=[
     Bug("full one too late", "not_full.eq(self.level != self.depth - 1)", "not_full.eq(1)"),
     Bug("empty one too late", "not_empty.eq(self.level != 1)", "not_empty.eq(1)"),
