@@ -158,7 +158,7 @@ def _fetcher(p: Properties, block: type) -> None:
         "patience.eq(self.watchdog_cycles)]"),
 ])
 def _run_control(p: Properties, block: type) -> None:
-    """A start is a reset and a begin; it ends with END, an error or a reset, once memory is quiet."""
+    """A start resets and begins; a run ends by END, or stopped, when memory is quiet."""
     dut, m = p.add(block(2)), p.m
     cycles = p.steady("watchdog_cycles", dut.watchdog_cycles)
     codes = [report.code for report in dut.report]
@@ -211,7 +211,7 @@ def _run_control(p: Properties, block: type) -> None:
             ~dut.status_error & p.state("RESET"),
             p.past(p.state("IDLE") & dut.control_soft_reset))
 
-    halting, idle, reset, settle = p.state("HALT"), p.state("IDLE"), p.state("RESET"), p.state("SETTLE")
+    halting, idle, reset, settle = (p.state(name) for name in ("HALT", "IDLE", "RESET", "SETTLE"))
     p.invariant(p.signal("fsm_state") <= 4)
     p.invariant(busy & ~dut.stop & ~dut.status_error & ~dut.status_done, running)
     p.invariant(dut.stop & busy & ~dut.status_done, halting)

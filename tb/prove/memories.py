@@ -42,7 +42,8 @@ def _out_buffer(p: Properties, block: type) -> None:
 
 
 @proof(MapBuffer, k=5, reach=10, resets=False, bugs=[
-    Bug("words behind the row come from the row", "(offset > bank) if bank < banks - 1 else 0", "0"),
+    Bug("words behind the row come from the row",
+        "(offset > bank) if bank < banks - 1 else 0", "0"),
     Bug("words are not rotated", "(bank + (1 << bit)) % banks", "bank"),
     Bug("a row's parts are swapped", "word.word_select(bank % beat_words, WORD_BITS)",
         "word.word_select((bank + 1) % beat_words, WORD_BITS)"),

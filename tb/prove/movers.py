@@ -32,7 +32,8 @@ def _owners(p: Properties, i, put, get, taken, path: str = "") -> Signal:
         "taker.valid.eq(self.i.valid & others.all())", "taker.valid.eq(self.i.valid)"),
     Bug("taken while one of the three is full", "for taker in takers).all())",
         "for taker in takers).any())"),
-    Bug("the buffer is walked in memory's steps", "buffer_jobs.i.payload.step_1.eq(i.buffer_step_1)",
+    Bug("the buffer is walked in memory's steps",
+        "buffer_jobs.i.payload.step_1.eq(i.buffer_step_1)",
         "buffer_jobs.i.payload.step_1.eq(i.step_1)"),
     Bug("idle while a transfer is under way", "self.idle.eq(~owners.o.valid)",
         "self.idle.eq(~memory_jobs.o.valid)"),
@@ -68,13 +69,14 @@ def _transfer_walker(p: Properties, block: type) -> None:
     Bug("writes what memory answered with an error",
         "self.load_valid.eq(move & ~outside & ~word.error)", "self.load_valid.eq(move & ~outside)"),
     Bug("posts with every beat", "Mux(move & beat.last & ~outside", "Mux(move & ~outside"),
-    Bug("posts before the buffer took the beat", "self.post.eq(post),\n", "self.post.eq(owner.post),\n"),
+    Bug("posts before the buffer took the beat",
+        "self.post.eq(post),\n", "self.post.eq(owner.post),\n"),
     Bug("goes on after an error", "failed.eq(1), ", ""),
     Bug("takes data without a place", "self.i_data.ready.eq(move | closed)",
         "self.i_data.ready.eq(free | closed)"),
 ])
 def _load(p: Properties, block: type) -> None:
-    """Each beat from memory goes to its place, inside its buffer; a transfer posts behind its last."""
+    """Each beat goes to its place, inside its buffer; a transfer posts behind its last."""
     dut, m = p.add(block(MINUTE)), p.m
     owner = p.view(OWNER, "o__payload", "walker.owners")
     beat_valid, beat = p.signal("o__valid", "walker.beats"), p.view(
@@ -138,7 +140,7 @@ def _load(p: Properties, block: type) -> None:
         "beat.payload.beat > self.preset.out_beats"),
 ])
 def _store(p: Properties, block: type) -> None:
-    """Each beat of the output buffer goes to memory once and in order; a transfer posts at its end.
+    """Each beat goes to memory once and in order; a transfer posts at its end.
 
     The queue here holds two beats.
     """

@@ -23,7 +23,7 @@ object.__setattr__(_WIDE, "axi_bits", 512)
 """A descriptor in two beats; no accelerator has such a port with so few lanes."""
 
 
-@proof(Dispatcher, k=1, reach=12, bugs=[
+@proof(Dispatcher, k=4, reach=10, bugs=[
     Bug("a malformed descriptor passes", "with m.If(fault != 0):", "with m.If(0):"),
     Bug("goes on after END", "with m.If(route[3]):", "with m.If(0):"),
     Bug("a STORE goes to LOAD", "route.eq(Cat(words[:8] == Opcode.LOAD, words",

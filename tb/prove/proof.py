@@ -58,7 +58,8 @@ class Proof:
 
 
 def proof(block: type, *, bugs: list[Bug], k: int = 1, reach: int = 16, resets: bool = True,
-          flat_memory: bool = True, small: dict[str, int] | None = None) -> Callable[[Callable[[Properties, type], None]], Proof]:
+          flat_memory: bool = True, small: dict[str, int] | None = None,
+          ) -> Callable[[Callable[[Properties, type], None]], Proof]:
     """Make a function that adds a block and its properties a proof of the function's name."""
     def make(write: Callable[[Properties, type], None]) -> Proof:
         return Proof(name=write.__name__.strip("_"), block=block, write=write, bugs=tuple(bugs),

@@ -12,14 +12,15 @@ PROOFS: tuple[Proof, ...] = (
 
 UNPROVED = {
     "hw.top.Accelerator": "connects components; `accelerator` bench",
-    "hw.compute.ComputeUnit": "connects components; tb/conv/test_compute.py",
+    "hw.compute.Compute": "connects components; tb/conv/test_compute.py",
     "hw.control.control.Control": "connects components; `control` bench",
-    "hw.control.counters.Counters": "sums without a handshake; `accelerator` bench",
+    "hw.control.counters.Counters": "sums, without a handshake; `accelerator` bench",
     "hw.conv.engine.ConvEngine": "connects components; tb/conv/test_compute.py",
     "hw.conv.window.WindowReader": "connects picker and cutter; its count of room is tested by the "
                                    "`scan` bench, which looks for overflows",
-    "hw.conv.unit_picker.UnitPicker": "its order depends on states in a memory of jobs; `scan` bench",
+    "hw.conv.unit_picker.UnitPicker": "its order hangs on states in a memory of jobs; `scan` bench",
     "hw.conv.weight_buffer.WeightBuffer": "memory with stolen cycles; `conv` bench",
+    "hw.frame.Registered": "registers around a component, to measure its timing; tb/hw",
     "hw.lif.epilogue.Epilogue": "a pipeline that never waits; `epilogue` bench",
     "hw.lif.neuron_array.NeuronArray": "arithmetic in a pipeline that never waits; `lif` bench",
     "hw.lif.writer.ResultWriter": "a pipeline that never waits; `epilogue` bench",

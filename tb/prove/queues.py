@@ -45,7 +45,10 @@ def follow_one(p: Properties, put, get, given, taken, depth: int, text: str = ""
 
 
 def in_stages(p: Properties, waiting, before, element, level, stages) -> None:
-    """Invariants of a pipeline: an element is in one of the stages (strobe, payload), oldest first."""
+    """Invariants of a pipeline: an element is in one of the stages.
+
+    ``stages``: strobe and payload of each, the oldest first.
+    """
     place, found = C(0), C(0)
     for here, payload in stages:
         p.invariant(payload == element, waiting & here & (before == place))
@@ -134,7 +137,8 @@ def _gate(p: Properties, block: type) -> None:
 
 
 @proof(TagStore, k=1, bugs=[
-    Bug("a pop moves every head", "heads[group] + self.pop[group]", "heads[group] + self.pop.any()"),
+    Bug("a pop moves every head",
+        "heads[group] + self.pop[group]", "heads[group] + self.pop.any()"),
     Bug("a push moves every tail", "tails[group] + pushed", "tails[group] + self.push_valid"),
     Bug("groups share their rows", "write.addr.eq(Cat(select(self.push_group, tails), "
         "self.push_group))", "write.addr.eq(select(self.push_group, tails))"),

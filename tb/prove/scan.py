@@ -154,7 +154,8 @@ def _inside(p: Properties, dut, v: dict) -> None:
         below = (C(2, _BITS + 1) << at[:_SHIFT]) - 1
         p.invariant((pending & ((2 << at[_SHIFT]) - 1)[:2]) == 0, when & in_a)
         p.invariant(b_word > at[_SHIFT], when & in_b & ~ahead.empty)
-        p.invariant((c_word > at[_SHIFT]) | ((c_word == at[_SHIFT]) & ((word & below[:_BITS]) == 0)),
+        lower = (word & below[:_BITS]) == 0
+        p.invariant((c_word > at[_SHIFT]) | ((c_word == at[_SHIFT]) & lower),
                     when & in_c & ~now.empty)
     p.invariant(out > v["last"], adds & v["any_yet"])
     its, seen, its_word, its_bit = v["its"], v["seen"], v["its_word"], v["its_bit"]
@@ -173,7 +174,8 @@ def _descriptor(p: Properties, value):
 
 
 @proof(PixelWalker, reach=12, bugs=[
-    Bug("a column too many", "last_column.eq(columns == 1), x.eq", "last_column.eq(columns == 0), x.eq"),
+    Bug("a column too many",
+        "last_column.eq(columns == 1), x.eq", "last_column.eq(columns == 0), x.eq"),
     Bug("rows do not return to the first column", "x.eq(d.x_start),\n                    rows",
         "x.eq(x + d.x_step),\n                    rows"),
     Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
@@ -226,7 +228,8 @@ def _pixel_walker(p: Properties, block: type) -> None:
     p.claim("the window begins at y_start + row y_step", job.y.as_unsigned() == y_of(out), there)
     x = x_of(out)
     room = (d.row_words[:5].as_unsigned() - x)[:7].as_signed()
-    p.claim("and at column x_start + column x_step, or where the row begins", job.low == Mux(x < 0, -x, 0)[:5], there)
+    p.claim("and at column x_start + column x_step, or where the row begins",
+            job.low == Mux(x < 0, -x, 0)[:5], there)
     p.claim("and ends inside it", job.high == Mux(room < d.string_words[:5], Mux(
         room < 0, 0, room), d.string_words)[:5], there)
     p.holds("output", dut.o)
@@ -346,7 +349,7 @@ def _lanes(p: Properties, block: type) -> None:
     waiting, before, element, level = follow_one(
         p, put, dut.free, dut.i.context, dut.result_context, 6, "results: ")
     tokens = [p.view(TokenLayout(MINUTE), f"token_s{n}") for n in range(4)]
-    strobes = [p.view({name: 1 for name in ("add", "clear", "double", "end")}, f"strobes_s{n}")
+    strobes = [p.view(dict.fromkeys(("add", "clear", "double", "end"), 1), f"strobes_s{n}")
                for n in range(4)]
     in_stages(p, waiting, before, element, level, [
         (dut.result_valid, dut.result_context), (p.signal("complete"), p.signal("context")),
@@ -362,7 +365,8 @@ def _lanes(p: Properties, block: type) -> None:
 
 
 @proof(Group, reach=9, bugs=[
-    Bug("the level ignores what leaves", "level + self.entry_valid - pop", "level + self.entry_valid"),
+    Bug("the level ignores what leaves",
+        "level + self.entry_valid - pop", "level + self.entry_valid"),
     Bug("offers nothing as an entry", "filled.eq(next_level != 0)", "filled.eq(1)"),
     Bug("a popped entry is read again", "read.addr.eq(read.addr + pop)", "read.addr.eq(read.addr)"),
 ])

@@ -18,8 +18,8 @@ from tb.prove.__main__ import main
 from tb.prove.check import check
 from tb.prove.engine import EngineError
 from tb.prove.proof import Bug, Proof, StaleBugError, proof
-from tb.prove.properties import Properties
 from tb.prove.proofs import PROOFS, UNPROVED
+from tb.prove.properties import Properties
 
 QUICK = ("skid", "gate", "round_robin")
 KNOWN = {one.name: one for one in PROOFS}
