@@ -106,7 +106,7 @@ def _result_arbiter(p: Properties, block: type) -> None:
 ])
 def _unit_picker(p: Properties, block: type) -> None:
     """One group at a time, with a job and room; its units in the order of picks, none lost."""
-    dut, m = p.add(block(MINUTE)), p.m
+    dut = p.add(block(MINUTE))
     busy, o = p.signal("busy"), dut.o.payload
     accept, get = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
     picked = dut.picked.any()
@@ -154,7 +154,7 @@ def _unit_picker(p: Properties, block: type) -> None:
         "Cat(go & old.row[-1], go & ~old.row[-1])"),
 ])
 def _weight_buffer(p: Properties, block: type) -> None:
-    """Each write reaches the copy once, in order, in its bank; a group that would read it stands."""
+    """Each write reaches the copy once, in order, in its bank; who would read that stands."""
     dut = p.add(block(MINUTE))
     put = dut.write_valid & dut.write_ready
     banks = p.signal("write_0_banks")
