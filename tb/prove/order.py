@@ -10,6 +10,7 @@ from hw.control.dispatcher import Dispatcher
 from hw.descriptor import CONV, LOAD, Flag, Opcode, Target
 from hw.dma.payloads import INDEX_BITS
 from hw.payloads import descriptor_layout
+from hw.regmap import ErrorCode
 from hw.sequencer import Sequencer
 from tb.prove.presets import MINUTE
 from tb.prove.proof import Bug, proof
@@ -28,9 +29,10 @@ object.__setattr__(_WIDE, "axi_bits", 512)
     Bug("goes on after END", "with m.If(route[3]):", "with m.If(0):"),
     Bug("a STORE goes to LOAD", "route.eq(Cat(words[:8] == Opcode.LOAD, words",
         "route.eq(Cat(words[:8] == Opcode.STORE, words"),
-    Bug("a beat for compute is passed on twice", "held.eq(self.i.valid & ~i.last)",
-        "held.eq(self.i.valid)"),
-    Bug("the last beat for compute is lost", "m.next = \"LAST-BEAT\"", "m.next = \"BEATS\""),
+    Bug("a beat for compute is replaced while it waits",
+        "self.i.ready.eq(~self.o_compute.valid | self.o_compute.ready)", "self.i.ready.eq(1)"),
+    Bug("an error is forgotten", "m.d.sync += [self.error.code.eq(ErrorCode.NO_END),",
+        "m.d.sync += [self.error.code.eq(0),"),
 ])
 def _dispatcher(p: Properties, block: type) -> None:
     """Each descriptor goes to its unit, once, whole and checked; nothing after END or an error.
@@ -85,6 +87,8 @@ def _dispatcher(p: Properties, block: type) -> None:
     p.claim("nothing after END or an error", ~Cat(o.valid for o in (
         *outputs, dut.o_compute)).any() & ~dut.i.ready, over)
     told = dut.error.as_value()
+    p.claim("a program without END is reported", dut.error.code == ErrorCode.NO_END,
+            p.past(p.state("BEATS") & dut.exhausted & ~dut.i.valid))
     p.claim("an error is held", told == p.past(told), p.past(dut.error.code != 0))
 
     # beats for compute
@@ -135,8 +139,9 @@ def _dispatcher(p: Properties, block: type) -> None:
     p.invariant((given == 2) | ~done, state["BEATS"] & ~second)
     p.invariant(~held, state["BEATS"] & ~second)
     p.invariant((dut.error.code == 0), ~state["STOP"])
-    p.cover("a LOAD, a KTV and END", dut.o_end.valid & p.count(out).any()
-            & p.count(dut.o_load.valid & dut.o_load.ready).any())
+    p.cover("a LOAD and END", dut.o_end.valid & p.count(
+        dut.o_load.valid & dut.o_load.ready).any())
+    p.cover("a KTV, whole", out & (given == 1))
 
 
 @proof(Sequencer, k=1, reach=12, bugs=[
