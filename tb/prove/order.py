@@ -144,7 +144,7 @@ def _dispatcher(p: Properties, block: type) -> None:
     p.cover("a KTV, whole", out & (given == 1))
 
 
-@proof(Sequencer, k=1, reach=12, bugs=[
+@proof(Sequencer, k=1, reach=18, bugs=[
     Bug("starts without its semaphores", "begun.eq(granted & ~self.conv_start",
         "begun.eq(loaded & ~self.conv_start"),
     Bug("starts while pixels are to come", "& ~self.conv_start & ~self.walking",
