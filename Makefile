@@ -64,7 +64,7 @@ bench: $(STAMP) ## measured cycles against spikes
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults
 
-prove: $(STAMP) ## proofs by k-induction of the handshake blocks, and bugs that must break them (8 minutes, again 30 s)
+prove: $(STAMP) ## proofs by k-induction of the handshake blocks, and bugs that must break them (8 minutes, again 1 minute)
 	$(BIN)/python -m tb.prove
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
