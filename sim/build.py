@@ -112,17 +112,19 @@ def _tools(effort: str) -> tuple[dict[str, str], str]:
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
-          traced: bool = False, unknown: bool = False) -> Path:
+          traced: bool = False, unknown: bool = False, mutants: bool = False) -> Path:
     """Return the path of the model's shared object, for pyverilator.PyVerilator.
 
     Only a ``traced`` model shows more than its ports in a VCD; it is slower. In an ``unknown``
-    model what has no value at power-up can be given a random one.
+    model what has no value at power-up can be given a random one. A model of ``mutants`` has one
+    input more, ``mutsel``: the number of the fault to plant, 0 for none.
     """
     text = verilog(preset_name, generator)
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
     tools, cflags = _tools(effort)
+    cflags += " -DMUTANTS" if mutants else ""
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
                   str(traced), str(unknown), tools["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"

@@ -236,9 +236,15 @@ void harness_context(uint32_t seed) {
     Verilated::threadContextp(context);
 }
 
-Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
+// `mutant` is the number of the fault to plant, of a model that has many: see tb/mutation.
+Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size, uint32_t mutant) {
     Harness* const h = new Harness;
     h->top = top;
+#ifdef MUTANTS
+    top->mutsel = mutant;
+#else
+    (void)mutant;
+#endif
     h->memory = memory;
     h->size = size;
     top->clk = 0;
