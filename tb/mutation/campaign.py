@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 
-os.environ["OMP_NUM_THREADS"] = "1"          # PyTorch's threads do not outlive a fork
+import torch
+
+torch.set_num_threads(1)        # its threads do not outlive a fork; the checks may start them
 
 from tb.mutation.checks import Check  # noqa: E402
 from tb.mutation.netlist import Mutant  # noqa: E402

@@ -18,9 +18,9 @@ from sim.build import QUICK, build
 from sim.verilated import VerilatedTransport
 from sw.driver import Driver
 from tb.conv import test_compute
-from tb.driver import test_errors, test_limits, test_system
+from tb.driver import test_errors, test_limits, test_system, test_wide
 from tb.mutation.netlist import PRESET, Mutants
-from tb.top import cases, test_malformed
+from tb.top import cases, random_descriptors, test_malformed, test_random_descriptors
 from tb.top.compute_bench import AcceleratorBench
 
 __all__ = ["Check", "checks"]
@@ -65,11 +65,12 @@ def _stub_driver(generator: str, mutant: int) -> Iterator[Callable[..., Driver]]
     """What the fixture of that name gives, on a mutant."""
     with ExitStack() as stack:
         def make(preset_name: str = PRESET, **options: object) -> Driver:
-            options = {"generator": generator, "mutant": mutant, "effort": QUICK} | options
+            options = {"memory_bytes": 1 << 20, "generator": generator, "mutant": mutant,
+                       "effort": QUICK} | options
             if options["generator"] != generator:
                 del options["mutant"]
             transport = stack.enter_context(VerilatedTransport(
-                get_preset(preset_name), memory_bytes=1 << 20, **options))
+                get_preset(preset_name), **options))
             return Driver(transport, get_preset(preset_name))
 
         yield make
@@ -112,7 +113,11 @@ def checks(drawn: Mutants) -> list[Check]:
     for suffix, arguments in _parameters(test_malformed.test_malformed_conv):
         found.append(Check(f"tb/top test_malformed_conv{suffix}",
                            lambda mutant, a=arguments: malformed(mutant, a), False))
-    for module in (test_system, test_limits, test_errors):
+    for seed in range(test_random_descriptors.SEEDS):
+        random_descriptors.draw(seed)
+        found.append(Check(f"tb/top test_random_descriptors[{seed}]", lambda mutant, s=seed: (
+            test_random_descriptors.check_seed(s, mutant=mutant, **full)), False))
+    for module in (test_system, test_limits, test_wide, test_errors):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             if (not name.startswith("test_") or name in NOT_ON_THE_STUB
                     or "stub_driver" not in (needs := inspect.signature(function).parameters)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.descriptor import DESCRIPTOR_BYTES, END, FORMATS, LOAD, STORE, Opcode
+from hw.descriptor import END, FORMATS, LOAD, STORE, Opcode, Target
 from hw.presets import Preset
 from sim.build import QUICK
 from sim.verilated import VerilatedTransport
@@ -28,12 +28,19 @@ class AcceleratorBench(Bench):
         super().__init__(preset, seed)
         self.options = {"effort": QUICK, "stall": 30, "seed": seed} | options
         self.counters: Counters | None = None
+        self._contents: list[tuple[Target, np.ndarray]] = []
+
+    def expected(self) -> np.ndarray:
+        """The result, worked out once; buffers are loaded as they were before it."""
+        if not self._contents:
+            self._contents = [(BUFFERS[name], self.buffers.beats[name][:used].copy())
+                              for name, used in self.used.items() if used]
+            super().expected()
+        return self.buffers.beats["out"]
 
     def run(self, limit: int = 50000) -> tuple[np.ndarray, np.ndarray, int]:
         preset, size = self.preset, self.preset.beat_bytes
-        contents = [(BUFFERS[name], self.buffers.beats[name][:used].copy())
-                    for name, used in self.used.items() if used]
-        want = self.expected()
+        want, contents = self.expected(), self._contents
         program, data, address = [], [], 1 << 16
         for target, content in contents:
             program.append(LOAD.pack(
@@ -60,7 +67,6 @@ class AcceleratorBench(Bench):
             transport.memory[address:end] = 0xA5
             self.counters = driver.run(
                 0x1000, len(program), Region(0x1000, address), Region(address, end),
-                timeout=limit + 20 * (end - (1 << 16)), watchdog=30_000)
+                timeout=4 * limit + 20 * (end - (1 << 16)), watchdog=100_000)
             got = driver.read(address, end - address).reshape(-1, size)
-        assert len(program) * DESCRIPTOR_BYTES < 1 << 15
         return got, want, self.counters.cycles
