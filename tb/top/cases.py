@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixed programs for the whole accelerator: what they leave in memory, and what the counters say.
 
-Their golden results are worked out once and kept, so that many accelerators can run them.
+Their golden results are worked out once and kept, so that many accelerators can run them. Tensors
+and most counters follow from the golden model and the functional simulator. Cycles and stalls are a
+fixed function of program, memory timing and hardware, but no model foretells them: cycles.json
+records them, so that no change of the hardware's speed goes unseen. After one that is meant:
+
+    python -m tb.top.cases
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import json
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +29,8 @@ from sw.golden.network import evaluate
 from sw.isa.machine import Machine
 from tb.random_model import random_image, random_model
 from tb.top.rtl import POISON
+
+RECORD = Path(__file__).with_name("cycles.json")
 
 __all__ = ["NETWORKS", "Expected", "expected", "run_network"]
 
@@ -93,8 +102,17 @@ def expected(name: str, preset_name: str = "tiny", images: int = 2) -> Expected:
         [_counters(program, image.numpy()) for image in inputs])
 
 
-def run_network(name: str, preset: Preset | None = None, **options: object) -> list[Counters]:
-    """Run the images one behind the other and check every tensor and the counters."""
+def timing(counters: Counters) -> dict[str, int]:
+    """Return cycles and stalls."""
+    return {"cycles": counters.cycles, **counters.stalls}
+
+
+def run_network(name: str, preset: Preset | None = None, *, recorded: bool = True,
+                **options: object) -> list[Counters]:
+    """Run the images one behind the other and check every tensor, and all counters.
+
+    Cycles and stalls equal what is ``recorded``, for preset tiny.
+    """
     preset = preset or get_preset("tiny")
     want = expected(name, preset.name)
     program = want.program
@@ -117,4 +135,20 @@ def run_network(name: str, preset: Preset | None = None, **options: object) -> l
             assert {key: getattr(counters, key)
                     for key in want.counters[number]} == want.counters[number]
             found.append(counters)
+    if recorded:
+        assert [timing(counters) for counters in found] == json.loads(RECORD.read_text())[name], (
+            "cycles changed: if that is meant, run python -m tb.top.cases")
     return found
+
+
+def record() -> None:
+    """Write cycles.json anew."""
+    content = {name: [timing(counters) for counters in run_network(name, recorded=False)]
+               for name in NETWORKS}
+    partial = RECORD.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(RECORD)
+
+
+if __name__ == "__main__":
+    record()

@@ -167,7 +167,7 @@ class _Draw:
     def key_value(self) -> dict[str, int]:
         """A KTV."""
         columns, rows, parts = self.within(1, 12), self.within(1, 12), self.of(1, 1, 2)
-        steps = self.of(1, 1, 2, 3)
+        steps = self.of(1, 2, 3) if parts == 1 else 1
         fields = dict(
             layer=self.within(0, 65535), time_steps=steps, key_words=self.within(1, 3),
             columns=columns, rows=rows, key_base=self.within(0, 900),
@@ -179,6 +179,9 @@ class _Draw:
             weight_base=32 * self.within(0, 3), part_step=32 * self.within(3, 6),
             weight_time_step=32 * self.within(3, 5), clear_base=0,
             clear_rows=512, clear_time_step=0)
+        if steps > 1:                   # what one step clears is no other's
+            fields |= {"clear_base": fields["weight_base"], "clear_rows": 96,
+                       "clear_time_step": fields["weight_time_step"]}
         for count, ends in ((columns, ("column_step",)), (rows, ("row_step",)),
                             (parts, ("part_step",)),
                             (steps, ("time_step", "weight_time_step", "clear_time_step"))):
