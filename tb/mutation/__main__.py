@@ -88,9 +88,9 @@ def _report(mutants: tuple[Mutant, ...], found: dict[int, Outcome], seed: int,
     unlisted = sorted(keys - listed.keys())
     own = {mutant.key for mutant in mutants}
     now_killed = sorted((listed.keys() & own) - keys)
+    changing = len(mutants) - len(equivalent)
     out.print(f"{killed} of {len(mutants)} mutants killed: {share:.1%}; {len(equivalent)} of the "
-              f"survivors change nothing (without them {killed / (len(mutants) - len(equivalent)):.1%})"
-              f"; {seconds:.0f} s")
+              f"survivors change nothing (without them {killed / changing:.1%}); {seconds:.0f} s")
     for key in unlisted:
         out.print(f"survives, and is not listed: {key}")
     for key in now_killed:

@@ -102,7 +102,8 @@ def _rtlil(component: Component, name: str) -> str:
     """Return RTLIL, its sources as paths in the project or in Amaranth."""
     with fast_memories():
         text = rtlil.convert(component, name=name)
-    return re.sub(r'"(?:/[^"/]+)*/(amaranth/[^"]+)"', r'"\1"', text.replace(f"{ROOT}/", ""))
+    text = re.sub(r'"[^"\n]*/(amaranth/[^"\n]+)"', r'"\1"', text)
+    return text.replace(f"{ROOT}/", "")
 
 
 def _read_list(text: str, kinds: dict[tuple[str, str], str]) -> list[Mutant]:
@@ -169,7 +170,8 @@ def _make(folder: Path, count: int, seed: int) -> None:
                      "write_verilog -noattr full.v")
         (work / "mutated-stub.il").write_text(_with_stub((work / "mutated.il").read_text()))
         _yosys(work, f"read_rtlil mutated-stub.il; read_rtlil stub.il; proc stub; "
-                     f"hierarchy -check -top {TOP}; opt_clean; check -assert; write_verilog -noattr stub.v")
+                     f"hierarchy -check -top {TOP}; opt_clean; check -assert; "
+                     "write_verilog -noattr stub.v")
         made = work / "made"
         made.mkdir()
         for kept in ("full.v", "stub.v"):
