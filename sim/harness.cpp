@@ -13,6 +13,9 @@
 #include "Vaddend.h"
 #include "verilated.h"
 #include "verilated_vcd_c.h"
+#ifdef COVERAGE
+#include "verilated_cov.h"
+#endif
 
 extern double main_time;
 
@@ -263,6 +266,15 @@ void harness_close(Harness* h) {
         delete h->trace;
     }
     delete h;
+}
+
+// Writes what was counted; nothing in a model without coverage.
+void harness_coverage(Harness* h, const char* path) {
+#ifdef COVERAGE
+    h->top->contextp()->coveragep()->write(path);
+#else
+    (void)h, (void)path;
+#endif
 }
 
 void harness_timing(Harness* h, uint64_t latency, uint64_t bandwidth_256, uint32_t stall,

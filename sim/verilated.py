@@ -12,6 +12,7 @@ import pyverilator
 
 from hw.presets import Preset
 from sim import build as builder
+from sim import coverage
 from sw.transport import Transport
 
 __all__ = ["ProtocolError", "VerilatedTransport"]
@@ -38,6 +39,7 @@ class VerilatedTransport(Transport):
     """
 
     _handle = None
+    _covered: Path | None = None
 
     def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
                  bandwidth: float | None = None, stall: int = 0, seed: int = 0,
@@ -58,6 +60,7 @@ class VerilatedTransport(Transport):
             self._library = _declare(self._model.lib)
             self._handle = self._library.harness_open(
                 self._model.model, self._memory.ctypes.data, memory_bytes, mutant or 0)
+        self._covered = coverage.new_file()
         self.set_timing(latency, preset.beat_bytes if bandwidth is None else bandwidth,
                         stall, seed)
         if trace is not None:
@@ -128,6 +131,9 @@ class VerilatedTransport(Transport):
 
     def close(self) -> None:
         if self._handle is not None:
+            if self._covered is not None:
+                self._library.harness_coverage(self._handle, str(self._covered).encode())
+                coverage.thin(self._covered)
             self._library.harness_close(self._handle)
             self._handle = None
 
@@ -142,7 +148,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
             ("open", pointer, pointer, pointer, u64, u32), ("close", None, pointer),
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
-            ("mute", None, pointer, u32),
+            ("mute", None, pointer, u32), ("coverage", None, pointer, ctypes.c_char_p),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),
             ("step", None, pointer, u64), ("read32", u32, pointer, u32),

@@ -50,6 +50,31 @@ def test_far_addresses(stub_driver, seed: int) -> None:
         assert (caught.value.code, caught.value.index) == (ErrorCode.WRITE_REGION, 1)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_cycles_do_not_depend_on_the_place(stub_driver, seed: int) -> None:
+    """Runs that follow each other share bursts, and runs apart do not, wherever they are."""
+    driver = stub_driver(memory_bytes=FAR)
+    random, size = np.random.default_rng(seed), driver.preset.beat_bytes
+
+    def cycles(source: int, result: int, gap: int) -> int:
+        length, count = 3, 40
+        step = (length + gap) * size
+        transfer = dict(length=length, count_1=count, step_1=step, buffer_step_1=length)
+        program = [system.load(address=source, **transfer, post=1),
+                   system.store(address=result, **transfer, wait=1, post=2), system.end(wait=2)]
+        driver.load([(0x1000, b"".join(program))])
+        return driver.run(0x1000, 3, Region(0, FAR), Region(0x2000, FAR), timeout=100_000,
+                          watchdog=20_000).cycles
+
+    for gap in (0, 1):
+        near = cycles(0x2_0000, 0x4_0000, gap)
+        for _ in range(25):
+            places = random.integers(4, (FAR >> 12) - 4, 2)
+            if abs(int(places[0] - places[1])) < 4:
+                continue
+            assert cycles(*(int(place) << 12 for place in places), gap) == near
+
+
 @pytest.mark.parametrize("number", range(len(system.OUTSIDE)))
 def test_errors_name_any_layer(stub_driver, number: int) -> None:
     """The first descriptor of the errors, if it says so, has any layer."""

@@ -6,19 +6,23 @@
 A mutant is *killed* when one of the checks fails that `make test` runs on the Verilated
 accelerator (tb/mutation/checks.py): a wrong tensor, counter or error code, a broken rule of AXI,
 no end. What survives must be in tb/mutation/survivors.toml, with what it means. Prints a table and
-writes build/mutation/mutation.json; what was found is kept, and a second start goes on from there.
+writes build/mutation/mutation.json. What was found is kept: a second start goes on from there, and
+after a change of the tests each mutant meets its last killer first.
 Exit code 1 if fewer than 90 % are killed, or the list does not hold.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 from rich.table import Table
 
+from sim import build as builder
 from sim.build import ROOT
 from sw.display import out, progress
 from sw.export import write_json
@@ -42,13 +46,14 @@ def _tests_digest() -> str:
     return total.hexdigest()[:16]
 
 
-def _kept(path: Path, tests: str) -> dict[int, Outcome]:
-    """Return the outcomes of earlier starts. One that survived counts for the same tests only."""
+def _kept(path: Path, tests: str) -> tuple[dict[int, Outcome], dict[int, str]]:
+    """Return the outcomes of earlier starts with the same tests, and what killed with any."""
     if not path.exists():
-        return {}
+        return {}, {}
     lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-    return {line["number"]: Outcome(line["killer"], line["said"], line["seconds"])
-            for line in lines if line["tests"] == tests}
+    return ({line["number"]: Outcome(line["killer"], line["said"], line["seconds"])
+             for line in lines if line["tests"] == tests},
+            {line["number"]: line["killer"] for line in lines})
 
 
 def main(count: int = 200, seed: int = 1, fresh: bool = False) -> int:
@@ -56,15 +61,19 @@ def main(count: int = 200, seed: int = 1, fresh: bool = False) -> int:
     start = time.monotonic()
     drawn, tests = draw(count, seed), _tests_digest()
     path = FOLDER / drawn.digest / "outcomes.jsonl"
-    found = {} if fresh else _kept(path, tests)
-    with progress() as step:
+    found, killers = ({}, {}) if fresh else _kept(path, tests)
+    # one look at the cache: sources may change while this runs
+    with progress() as step, mock.patch.object(builder, "build", functools.cache(builder.build)):
         step("checks without a mutant", 0, count)
         ordered = baseline(checks(drawn)) if len(found) < count else []
         for done, mutant in enumerate(drawn.mutants):
             killed = sum(bool(outcome.killer) for outcome in found.values())
             step(f"mutants, {killed} killed", done, count)
             if mutant.number not in found:
-                found[mutant.number] = outcome = try_mutant(mutant, ordered)
+                # what killed it last time comes first
+                likely = sorted(ordered, key=lambda check, number=mutant.number: (
+                    check.name != killers.get(number)))
+                found[mutant.number] = outcome = try_mutant(mutant, likely)
                 with open(path, "a") as file:
                     file.write(json.dumps({"number": mutant.number, "tests": tests,
                                            **vars(outcome)}) + "\n")

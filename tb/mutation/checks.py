@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from hw.presets import get_preset
-from sim.build import QUICK, build
+from sim import build as builder
+from sim.build import QUICK
 from sim.verilated import VerilatedTransport
 from sw.driver import Driver
 from tb.conv import test_compute
@@ -87,7 +88,7 @@ def _on_stub(function: Callable, arguments: dict, generator: str) -> Callable[[i
 def checks(drawn: Mutants) -> list[Check]:
     """List all checks for these mutants, and build the accelerators that they need."""
     for generator in (drawn.full, drawn.stub):
-        build(PRESET, generator, QUICK, mutants=True)
+        builder.build(PRESET, generator, QUICK, mutants=True)
     for name in cases.NETWORKS:
         cases.expected(name)                # once, not in each process
     full = {"generator": drawn.full, "effort": QUICK}
