@@ -3,8 +3,10 @@
 
 Yosys draws them (``mutate -list``) from the cells of all modules, after ``proc``, constant folding
 and removal of what nothing reads (``opt_expr``, ``opt_clean``, ``opt_hier``): each sets one bit of
-a cell's port to 0 or 1, inverts it, or inverts it where another bit of the cell is 0 or 1. The
-netlist with all of them has one input more, ``mutsel``; the mutant of that number acts, none at 0.
+a cell's port to 0 or 1, inverts it, or inverts it where another bit of the cell is 0 or 1. Those on
+bits that lead nowhere, which no synthesis would keep (found bit by bit in the flat netlist), are
+left out. The netlist with all others has one input more, ``mutsel``; the mutant of that number
+acts, none at 0.
 """
 
 from __future__ import annotations
@@ -150,6 +152,28 @@ def _with_stub(text: str) -> str:
     return text[:start] + "\n".join(lines) + text[end:]
 
 
+def _insert(work: Path, mutants: list[Mutant], then: str) -> None:
+    """Put mutants into base.il, and go on with more commands."""
+    width = len(mutants).bit_length()
+    (work / "mutate.ys").write_text("\n".join(m.command(width) for m in mutants) + "\n")
+    _yosys(work, f"read_rtlil base.il; script mutate.ys; "
+                 f"add -global_input {SELECT} {width}; {then}")
+
+
+def _alive(work: Path, mutants: list[Mutant]) -> set[int]:
+    """Return the numbers of those that something reads."""
+    clean = "splitnets; splitcells; opt_clean; "
+    _insert(work, mutants, f"hierarchy -top {TOP}; flatten; {3 * clean}write_rtlil flat.il")
+    text = (work / "flat.il").read_text()
+    cells = re.findall(r"^  cell \$eq .*?^  end$", text, re.MULTILINE | re.DOTALL)
+    found = set()
+    for cell in cells:
+        value = re.search(r"connect \\B \d+'([01]+)$", cell, re.MULTILINE)
+        if value and re.search(rf"connect \\A (\\{SELECT}$|{{.*\\{SELECT})", cell, re.MULTILINE):
+            found.add(int(value[1], 2))
+    return found
+
+
 def _make(folder: Path, count: int, seed: int) -> None:
     """Write full.v, stub.v and mutants.json."""
     preset = get_preset(PRESET)
@@ -157,17 +181,18 @@ def _make(folder: Path, count: int, seed: int) -> None:
         work = Path(name)
         (work / "in.il").write_text(_rtlil(Accelerator(preset), TOP))
         (work / "stub.il").write_text(_rtlil(StubCompute(preset), "stub"))
+        candidates = 2 * count
         _yosys(work, f"read_rtlil in.il; hierarchy -top {TOP}; proc; {_CLEAN}; "
-                     f"write_rtlil base.il; mutate -list {count} -seed {seed} "
+                     f"write_rtlil base.il; mutate -list {candidates} -seed {seed} "
                      f"-ctrl {SELECT} 1 0 -o list t:$*")
-        mutants = _read_list((work / "list").read_text(), _kinds((work / "base.il").read_text()))
+        drawn = _read_list((work / "list").read_text(), _kinds((work / "base.il").read_text()))
+        alive = _alive(work, drawn)
+        mutants = [dataclasses.replace(mutant, number=number) for number, mutant in enumerate(
+            [mutant for mutant in drawn if mutant.number in alive][:count], 1)]
         if len(mutants) < count:
             raise RuntimeError(f"Yosys drew {len(mutants)} mutants, not {count}")
-        width = count.bit_length()
-        (work / "mutate.ys").write_text("\n".join(m.command(width) for m in mutants) + "\n")
-        _yosys(work, f"read_rtlil base.il; script mutate.ys; add -global_input {SELECT} {width}; "
-                     "opt_clean; check -assert; write_rtlil mutated.il; "
-                     "write_verilog -noattr full.v")
+        _insert(work, mutants, "opt_clean; check -assert; write_rtlil mutated.il; "
+                               "write_verilog -noattr full.v")
         (work / "mutated-stub.il").write_text(_with_stub((work / "mutated.il").read_text()))
         _yosys(work, f"read_rtlil mutated-stub.il; read_rtlil stub.il; proc stub; "
                      f"hierarchy -check -top {TOP}; opt_clean; check -assert; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hw.descriptor import END, FORMATS, LOAD, STORE, Opcode, Target
+from hw.descriptor import END, FORMATS, LOAD, STORE, Format, Opcode, Target
 from hw.presets import Preset
 from sim.build import QUICK
 from sim.verilated import VerilatedTransport
@@ -16,6 +16,14 @@ __all__ = ["AcceleratorBench"]
 
 _LOADED, _COMPUTED, _STORED = 1, 2, 4
 """Semaphores; those of the descriptors in between are the others."""
+
+
+def _with_noise(descriptor: bytes, form: Format, seed: int) -> bytes:
+    """Set bits at random that are in no field."""
+    noise = int.from_bytes(np.random.default_rng(seed).bytes(len(descriptor)), "little")
+    for field in form.fields.values():
+        noise &= ~(((1 << field.width) - 1) << (32 * field.word + field.lsb))
+    return (int.from_bytes(descriptor, "little") | noise).to_bytes(len(descriptor), "little")
 
 
 class AcceleratorBench(Bench):
@@ -52,7 +60,9 @@ class AcceleratorBench(Bench):
         for number, fields in enumerate(self.descriptors):
             wait = 0 if number else _LOADED
             post = _COMPUTED if number == last else 8 << number % 13
-            program.append(FORMATS[fields["opcode"]].pack(**fields | {"wait": wait, "post": post}))
+            form = FORMATS[fields["opcode"]]
+            program.append(_with_noise(form.pack(**fields | {"wait": wait, "post": post}), form,
+                                       number))
         # the transfers before the last only start it
         for descriptor in range(len(contents) - 1):
             program[descriptor] = LOAD.pack(**LOAD.unpack(program[descriptor]) | {"post": 0})
