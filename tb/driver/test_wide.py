@@ -91,6 +91,29 @@ def test_errors_name_any_layer(stub_driver, number: int) -> None:
         assert (caught.value.code, caught.value.index, caught.value.layer) == (code, index, there)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_memory_errors_name_any_descriptor(stub_driver, seed: int) -> None:
+    """An error of the memory is blamed on the descriptor whose data it was, near or far."""
+    random = np.random.default_rng(seed)
+    driver = stub_driver(stall=30, seed=seed)
+    for kind in ("load", "store"):
+        for before in (int(random.integers(1, 60)), int(random.integers(1, 60)), 1500 + seed):
+            layers = random.integers(0, 65536, before + 2).tolist()
+            program = [getattr(system, kind)(length=1, layer=layer) for layer in layers]
+            place = (system.SOURCE if kind == "load" else system.RESULT)[1] - 4096
+            program[before] = getattr(system, kind)(length=9, layer=layers[before], address=place)
+            driver.transport.set_fault(place + 16, place + 32)
+            with pytest.raises(DeviceError) as caught:
+                driver.load([(system.SOURCE[1] + 4096, b"".join([*program, system.end()]))])
+                driver.run(system.SOURCE[1] + 4096, len(program) + 1,
+                           Region(0, driver.transport.memory.size), system.WRITABLE,
+                           timeout=400_000, watchdog=20_000)
+            driver.transport.set_fault(0, 0)
+            code = ErrorCode.READ_RESPONSE if kind == "load" else ErrorCode.WRITE_RESPONSE
+            assert (caught.value.code, caught.value.index, caught.value.layer) == (
+                code, before, layers[before])
+
+
 def semaphores(random: np.random.Generator, rounds: int) -> tuple[list[int], list[int]]:
     """Masks of ``rounds`` posts and waits that leave every semaphore at 0."""
     bits = random.random((rounds, 16)) < 0.95

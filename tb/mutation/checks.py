@@ -114,7 +114,7 @@ def checks(drawn: Mutants) -> list[Check]:
     for suffix, arguments in _parameters(test_malformed.test_malformed_conv):
         found.append(Check(f"tb/top test_malformed_conv{suffix}",
                            lambda mutant, a=arguments: malformed(mutant, a), False))
-    for seed in range(test_random_descriptors.SEEDS):
+    for seed in range(random_descriptors.SEEDS):
         random_descriptors.draw(seed)
         found.append(Check(f"tb/top test_random_descriptors[{seed}]", lambda mutant, s=seed: (
             test_random_descriptors.check_seed(s, mutant=mutant, **full)), False))

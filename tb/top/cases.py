@@ -32,7 +32,7 @@ from tb.top.rtl import POISON
 
 RECORD = Path(__file__).with_name("cycles.json")
 
-__all__ = ["NETWORKS", "Expected", "expected", "run_network"]
+__all__ = ["NETWORKS", "Expected", "expected", "recorded_cycles", "run_network"]
 
 NETWORKS: dict[str, tuple[dict[str, object], dict[str, int]]] = {
     "mlp": (dict(seed=1, blocks=("mlp",), channels=8, size=(5, 4), time_steps=1), {}),
@@ -102,6 +102,12 @@ def expected(name: str, preset_name: str = "tiny", images: int = 2) -> Expected:
         [_counters(program, image.numpy()) for image in inputs])
 
 
+@functools.cache
+def recorded_cycles() -> dict[str, list]:
+    """Return what cycles.json holds: for each network, and under "descriptors" for random ones."""
+    return json.loads(RECORD.read_text())
+
+
 def timing(counters: Counters) -> dict[str, int]:
     """Return cycles and stalls."""
     return {"cycles": counters.cycles, **counters.stalls}
@@ -136,17 +142,20 @@ def run_network(name: str, preset: Preset | None = None, *, recorded: bool = Tru
                     for key in want.counters[number]} == want.counters[number]
             found.append(counters)
     if recorded:
-        assert [timing(counters) for counters in found] == json.loads(RECORD.read_text())[name], (
+        assert [timing(counters) for counters in found] == recorded_cycles()[name], (
             "cycles changed: if that is meant, run python -m tb.top.cases")
     return found
 
 
 def record() -> None:
     """Write cycles.json anew."""
+    from tb.top.random_descriptors import SEEDS, draw
+
     content = {name: [timing(counters) for counters in run_network(name, recorded=False)]
                for name in NETWORKS}
+    content["descriptors"] = [draw(seed).run()[2] for seed in range(SEEDS)]
     partial = RECORD.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.write_text(json.dumps(content) + "\n")
     partial.replace(RECORD)
 
 

@@ -19,7 +19,10 @@ from hw.presets import Preset, get_preset
 from sw.isa.machine import MachineError
 from tb.top.compute_bench import AcceleratorBench
 
-__all__ = ["draw"]
+__all__ = ["SEEDS", "draw"]
+
+SEEDS = 200
+"""Programs of the fast test."""
 
 _MATTER = {
     "psum_": Flag.PSUM_IN | Flag.PSUM_OUT, "residual_": Flag.RESIDUAL_IN | Flag.RESIDUAL_SUM,
@@ -71,6 +74,7 @@ class _Draw:
         shifts = {"spikes": (-8, 24), "residuals": (2, 6), "integers": (max(bits, 14) - 10, 24)}
         shift = random.integers(*shifts[kind], shape).astype(np.int64)
         mask = (1 << 28) - 1
+        shift[-preset.lanes:] = 0               # for `reader`
         buffers.param[:] = ((bias & mask) | (threshold & mask) << 28 | (shift & 63) << 56).astype(
             np.uint64).reshape(buffers.param.shape)
         high = 30000 if self.chance(0.5) else 300
@@ -191,6 +195,18 @@ class _Draw:
         return self.packed(Opcode.KTV, fields)
 
 
+    def reader(self, row: int, place: int) -> dict[str, int]:
+        """A CONV that writes raw sums of few of the 64 weight rows from ``row`` on."""
+        part, columns = self.preset.beats_per_tile, 20
+        return self.packed(Opcode.CONV, dict(
+            layer=self.within(0, 65535), time_steps=1, repeat=1, columns=columns, rows=1, images=1,
+            planes=1, map_base=self.within(0, 900), row_pitch=1, row_words=2 * columns,
+            rows_words=1, x_step=2, string_words=2, kernel_rows=1, chunk_words=2, window_reads=2,
+            weight_base=row, param_base=self.preset.param_rows - part,
+            value_base=place, value_pixel_step=2 * part,
+            flags=int(Flag.OUT_RAW | Flag.UNSIGNED_WEIGHTS | Flag.FENCE)))
+
+
 def _try(seed: list[int], preset: Preset, kind: str) -> AcceleratorBench | None:
     """Draw a program; None if the functional simulator refuses it, or nothing is written."""
     draw = _Draw(np.random.default_rng(seed), preset)
@@ -204,6 +220,9 @@ def _try(seed: list[int], preset: Preset, kind: str) -> AcceleratorBench | None:
         fields = draw.kind_of_conv(kind)
         fence = Flag.FENCE if number else Flag(0)
         bench.add(Opcode.CONV, **fields | {"flags": int(Flag(fields["flags"]) | fence)})
+    if bench.descriptors[0]["opcode"] is Opcode.KTV:
+        for number in range(3):
+            bench.add(Opcode.CONV, **draw.reader(64 * draw.within(0, 7), 700 + 80 * number))
     if any(broken_limit(FORMATS[fields["opcode"]].pack(**fields), preset)
            for fields in bench.descriptors):
         return None

@@ -4,19 +4,20 @@
 import numpy as np
 import pytest
 
-from tb.top.random_descriptors import draw
-
-SEEDS = 200
-"""Programs of the fast test."""
+from tb.top.cases import recorded_cycles
+from tb.top.random_descriptors import SEEDS, draw
 
 
 def check_seed(seed: int, **options: object) -> None:
     """Run the program of a seed; ``options`` are those of VerilatedTransport."""
     bench = draw(seed)
     bench.options |= options
-    got, want, _ = bench.run()
+    got, want, cycles = bench.run()
     different = np.flatnonzero((got != want).any(1))
     assert not different.size, f"beats {different[:5]} of {len(different)} differ"
+    if seed < SEEDS:
+        assert cycles == recorded_cycles()["descriptors"][seed], (
+            "cycles changed: if that is meant, run python -m tb.top.cases")
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
