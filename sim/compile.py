@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pyverilator
 
+from sim import coverage
+
 HARNESS = Path(__file__).with_name("harness.cpp")
 
 
@@ -22,7 +24,8 @@ def main(folder: str, axi_bytes: str, trace_depth: str, unknown: str, cflags: st
     pyverilator.PyVerilator.build(
         f"{folder}/addend.v", build_dir=f"{folder}/obj", quiet=True,
         cargs=f"-std=gnu++17 -march=native -DVL_USER_STOP -DAXI_BYTES={axi_bytes} {cflags}",
-        args=["-O3", "--x-assign", unknown, "--x-initial", unknown, "--assert",
+        args=[*(coverage.FLAGS if "-DCOVERAGE" in cflags else ()),
+              "-O3", "--x-assign", unknown, "--x-initial", unknown, "--assert",
               "--output-split", "20000",
               "--trace-depth", trace_depth, "-Wno-lint", "-Wno-style", "--top-module", "addend",
               str(HARNESS)])

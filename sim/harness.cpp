@@ -15,6 +15,9 @@
 #include "Vaddend.h"
 #include "verilated.h"
 #include "verilated_vcd_c.h"
+#ifdef COVERAGE
+#include "verilated_cov.h"
+#endif
 
 extern double main_time;
 
@@ -269,9 +272,15 @@ void harness_context(uint32_t seed) {
     Verilated::threadContextp(context);
 }
 
-Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size) {
+// `mutant` is the number of the fault to plant, of a model that has many: see tb/mutation.
+Harness* harness_open(Vaddend* top, uint8_t* memory, uint64_t size, uint32_t mutant) {
     Harness* const h = new Harness;
     h->top = top;
+#ifdef MUTANTS
+    top->mutsel = mutant;
+#else
+    (void)mutant;
+#endif
     h->memory = memory;
     h->size = size;
     top->clk = 0;
@@ -291,6 +300,15 @@ void harness_close(Harness* h) {
         delete h->trace;
     }
     delete h;
+}
+
+// Writes what was counted; nothing in a model without coverage.
+void harness_coverage(Harness* h, const char* path) {
+#ifdef COVERAGE
+    h->top->contextp()->coveragep()->write(path);
+#else
+    (void)h, (void)path;
+#endif
 }
 
 void harness_timing(Harness* h, uint64_t latency, uint64_t bandwidth_256, uint32_t stall,

@@ -14,7 +14,7 @@ import pyverilator
 from hw import regmap
 from hw.presets import Preset
 from sim import build as builder
-from sim import monitors
+from sim import coverage, monitors
 from sw.transport import Transport
 
 __all__ = ["ProtocolError", "VerilatedTransport"]
@@ -39,15 +39,17 @@ class VerilatedTransport(Transport):
     by ``seed``. ``trace`` writes a VCD, with a slower model. With ``power_up``, a seed above 0,
     whatever has no initial value in the Verilog begins with a random one, memories too.
     ``generator`` is "module:function" of other hardware with the same ports: a stub, or a variant
-    with a fault.
+    with a fault; of one that has many, ``mutant`` plants one (0: none).
     """
 
     _handle = None
+    _covered: Path | None = None
 
     def __init__(self, preset: Preset, *, memory_bytes: int = 1 << 26, latency: int = 100,
                  bandwidth: float | None = None, stall: int = 0, seed: int = 0,
                  trace: str | Path | None = None, generator: str = builder.GENERATOR,
-                 effort: str = builder.FAST, power_up: int | None = None) -> None:
+                 effort: str = builder.FAST, power_up: int | None = None,
+                 mutant: int | None = None) -> None:
         if memory_bytes % 4096 or not 0 < memory_bytes < 1 << 32:
             raise ValueError(f"memory_bytes must be a multiple of 4096 below 2^32, "
                              f"not {memory_bytes}")
@@ -57,12 +59,13 @@ class VerilatedTransport(Transport):
         self._source = preset.name, generator
         with _OPENING:
             library = builder.build(preset.name, generator, effort, trace is not None,
-                                    power_up is not None)
+                                    power_up is not None, mutant is not None)
             ctypes.CDLL(str(library)).harness_context(ctypes.c_uint32(power_up or 0))
             self._model = pyverilator.PyVerilator(str(library))
             self._library = _declare(self._model.lib)
             self._handle = self._library.harness_open(
-                self._model.model, self._memory.ctypes.data, memory_bytes)
+                self._model.model, self._memory.ctypes.data, memory_bytes, mutant or 0)
+        self._covered = coverage.new_file()
         self._library.harness_regions(self._handle, *map(regmap.address, (
             "read_base", "read_limit", "write_base", "write_limit")))
         self.set_timing(latency, preset.beat_bytes if bandwidth is None else bandwidth,
@@ -146,6 +149,9 @@ class VerilatedTransport(Transport):
 
     def close(self) -> None:
         if self._handle is not None:
+            if self._covered is not None:
+                self._library.harness_coverage(self._handle, str(self._covered).encode())
+                coverage.thin(self._covered)
             self._library.harness_close(self._handle)
             self._handle = None
 
@@ -157,10 +163,10 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     """Give the harness functions their types."""
     pointer, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
     for name, result, *arguments in (
-            ("open", pointer, pointer, pointer, u64), ("close", None, pointer),
+            ("open", pointer, pointer, pointer, u64, u32), ("close", None, pointer),
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
-            ("mute", None, pointer, u32),
+            ("mute", None, pointer, u32), ("coverage", None, pointer, ctypes.c_char_p),
             ("regions", None, pointer, u32, u32, u32, u32), ("pending", u32, pointer),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),

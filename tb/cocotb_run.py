@@ -11,6 +11,7 @@ and the command that replays it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -29,6 +30,7 @@ from cocotb_tools import config
 from cocotb_tools.runner import get_runner
 
 from hw.presets import PRESETS, Preset
+from sim import coverage
 from sim.build import BuildError
 
 __all__ = ["BENCH_PRESETS", "BenchFailure", "base_seed", "bench_preset", "run_bench"]
@@ -48,6 +50,11 @@ _WARNINGS = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
 _FLAGS = ("-O3", "--no-assert", "--vpi", "--timescale", "1ns/1ps", "--x-assign", "fast",
           "--x-initial", "unique")
 """Memories start with random content, so that nothing can rely on it."""
+
+
+def _flags() -> tuple[str, ...]:
+    return (*_FLAGS, *(coverage.FLAGS if coverage.folder() else ()))
+
 
 _MAKE = "-j2 OBJCACHE= OPT_FAST=-O1 OPT_SLOW=-O0 OPT_GLOBAL=-O1"
 
@@ -90,15 +97,18 @@ def run_bench(component: str, bench: str, preset: str, *, number: int = 0,
                        "COCOTB_ANSI_OUTPUT": "0",
                        # else every module loaded is rewritten, PyTorch too: 8 seconds
                        "COCOTB_REWRITE_ASSERTION_FILES": "cocotb_*.py"}
-        stopped = ""
+        stopped, covered = "", coverage.new_file()
         try:
             get_runner("verilator").test(
                 bench, TOP, hdl_toplevel_lang="verilog", build_dir=folder, test_dir=work,
                 results_xml=str(results), log_file=log, seed=seed, extra_env=environment,
                 test_filter=tests,
-                plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}"])
+                plusargs=["+verilator+rand+reset+2", f"+verilator+seed+{seed % 2**31 or 1}",
+                          *([f"+verilator+coverage+file+{covered}"] if covered else ())])
         except (SystemExit, RuntimeError) as error:
             stopped = f"the simulator stopped: {error}"
+        if covered:
+            coverage.thin(covered)
         failures = _failures(results) if results.exists() else ["the simulator left no results"]
         if stopped and (not failures or not results.exists()):
             failures.append(stopped)
@@ -146,14 +156,19 @@ def _verilog(component: str, preset: Preset) -> str:
     key = _digest(component, repr(preset), importlib.metadata.version("amaranth"),
                   *(path.read_bytes() for path in files),
                   (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
+    covered = coverage.folder() is not None
+    if covered:
+        key = _digest(key, Path(coverage.__file__).read_bytes())
     path = CACHE / f"{attribute}-{preset.name}-{key}.v"
     if not path.exists():
         from amaranth.back import verilog
 
         from hw.fastmem import fast_memories
-        with fast_memories():
+        with fast_memories(), coverage.points() if covered else contextlib.nullcontext():
             text = verilog.convert(getattr(importlib.import_module(module), attribute)(preset),
                                    name=TOP, emit_src=False, strip_internal_attrs=True)
+        if covered:
+            text = coverage.with_points(text)
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
         partial.write_text(text)
@@ -196,7 +211,7 @@ def _build(name: str, text: str) -> Path:
     """Return the folder with the simulator of some Verilog, built if it isn't there."""
     libraries = str(config.libs_dir)
     version = _execute(["verilator", "--version"], ROOT)
-    tools = (version, importlib.metadata.version("cocotb"), libraries, repr(_FLAGS), _MAKE)
+    tools = (version, importlib.metadata.version("cocotb"), libraries, repr(_flags()), _MAKE)
     folder = CACHE / f"{name}-{_digest(text, *tools)}"
     if folder.exists():
         return folder
@@ -208,7 +223,7 @@ def _build(name: str, text: str) -> Path:
         visible.write_text("\n".join(["`verilator_config", *(
             f'public_flat_rw -module "{TOP}" -var "{name}"' for name in names), ""]))
         _execute(["verilator", "-cc", "--exe", "-Mdir", str(made), "--top-module", TOP,
-                  "--prefix", "Vtop", "-o", TOP, *_FLAGS, *_WARNINGS,
+                  "--prefix", "Vtop", "-o", TOP, *_flags(), *_WARNINGS,
                   "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator",
                   str(config.share_dir / "lib" / "verilator" / "verilator.cpp"), str(source),
                   str(visible)], ROOT)

@@ -9,9 +9,9 @@ from hw.descriptor import FORMATS, Opcode, Target
 from hw.presets import Preset
 from sw.isa import compute as isa
 
-__all__ = ["Bench"]
+__all__ = ["BUFFERS", "Bench"]
 
-_BUFFERS = {"map": Target.MAP, "weight": Target.WEIGHT, "param": Target.PARAM,
+BUFFERS = {"map": Target.MAP, "weight": Target.WEIGHT, "param": Target.PARAM,
             "residual": Target.RESIDUAL}
 
 
@@ -22,7 +22,7 @@ class Bench:
         self.preset = preset
         self.buffers = isa.Buffers(preset, seed)
         self.buffers.beats["out"][:] = 0
-        self.used = dict.fromkeys(_BUFFERS, 0)  # beats of each buffer that matter
+        self.used = dict.fromkeys(BUFFERS, 0)  # beats of each buffer that matter
         self.descriptors: list[dict[str, int]] = []
 
     def add(self, opcode: Opcode, **fields: int) -> None:
@@ -30,18 +30,22 @@ class Bench:
         post = 1 << len(self.descriptors) % 16
         self.descriptors.append({"opcode": opcode, "post": post, **fields})
 
-    def run(self, limit: int = 50000) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return the output buffers (beats) of hardware and functional simulator, and cycles."""
-        preset = self.preset
-        loads = {name: self.buffers.beats[name][:used].copy() for name, used in self.used.items()}
+    def expected(self) -> np.ndarray:
+        """Run the descriptors on the functional simulator; return its output buffer, in beats."""
         for fields in self.descriptors:
             layout = FORMATS[fields["opcode"]]
             values = layout.unpack(layout.pack(**fields))
             counts = {"rows_added": 0, "words": 0, "zero_words": 0}
             run = isa.conv if fields["opcode"] is Opcode.CONV else isa.key_value
-            run(preset, self.buffers, values, counts)
+            run(self.preset, self.buffers, values, counts)
+        return self.buffers.beats["out"]
+
+    def run(self, limit: int = 50000) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the output buffers (beats) of hardware and functional simulator, and cycles."""
+        preset = self.preset
+        loads = {name: self.buffers.beats[name][:used].copy() for name, used in self.used.items()}
+        want = self.expected()
         dut = Compute(preset)
-        want = self.buffers.beats["out"]
         result = want.copy()
         # what must have been written, and a sample of what must not
         sample = np.random.default_rng(0).integers(0, len(want), 40)
@@ -52,7 +56,7 @@ class Bench:
         async def bench(ctx):
             nonlocal cycles
             for name, data in loads.items():
-                ctx.set(dut.load_target, int(_BUFFERS[name]))
+                ctx.set(dut.load_target, int(BUFFERS[name]))
                 ctx.set(dut.load_valid, 1)
                 for beat, content in enumerate(data):
                     ctx.set(dut.load_beat, beat)

@@ -221,7 +221,7 @@ def conv(preset: Preset, buffers: Buffers, d: dict[str, int], counts: dict[str, 
     flags, pixel = Flag(d["flags"]), _Pixels(d, some)
     acc = _sums(preset, buffers, d, pixel, counts)
     if flags & Flag.RESIDUAL_SUM:
-        acc = acc + _residual(preset, buffers, d, pixel.number)
+        acc = _residual(preset, buffers, d, pixel.number)
     parts = d["param_base"] + np.arange(preset.beats_per_tile)
     words = buffers.param[_inside(parts, preset.param_rows, "parameter row")]
     param, step = words.reshape(-1, 2).T

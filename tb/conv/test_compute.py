@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compute unit equals the functional simulator, mode by mode."""
+"""The compute unit equals the functional simulator, mode by mode.
+
+By itself in Amaranth's simulator, and in the whole Verilated accelerator.
+"""
 
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,8 +13,15 @@ import pytest
 from hw.descriptor import Flag, Opcode
 from hw.presets import get_preset
 from tb.compute_bench import Bench
+from tb.top.compute_bench import AcceleratorBench
 
 SEEDS = range(3)
+
+
+@pytest.fixture(params=[Bench, AcceleratorBench])
+def make_bench(request: pytest.FixtureRequest) -> Callable[..., Bench]:
+    """The maker of a bench, of a preset and a seed."""
+    return request.param
 
 
 def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, planes=1,
@@ -108,8 +119,8 @@ MODES = {
 
 @pytest.mark.parametrize("name", ["tiny", "small"])
 @pytest.mark.parametrize("mode", MODES)
-def test_conv(name, mode):
-    bench = Bench(get_preset(name), 1)
+def test_conv(make_bench, name, mode):
+    bench = make_bench(get_preset(name), 1)
     options = dict(MODES[mode])
     if "words" not in options:
         options["words"] = 1 if options.get("chunks", 1) == 1 and name == "tiny" else 2
@@ -118,9 +129,9 @@ def test_conv(name, mode):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_pooling(seed):
+def test_pooling(make_bench, seed):
     preset = get_preset("tiny")
-    bench, random = Bench(preset, seed), np.random.default_rng(seed)
+    bench, random = make_bench(preset, seed), np.random.default_rng(seed)
     random_conv(bench, random, flags=Flag.RESIDUAL_SUM | Flag.PSUM_OUT, kernel=1, words=1)
     first = bench.descriptors.pop()
     common = {**{k: v for k, v in first.items() if k not in ("opcode", "post")},
@@ -141,9 +152,9 @@ def test_pooling(seed):
     ((0, Flag(0)), (16, Flag.FILL)),  # two tiles of the same words, no fence between them
     ((16, Flag(0)), (0, Flag.FILL | Flag.FENCE)),  # the second clears what the first wrote
 ])
-def test_tiles_share_words(tiles):
+def test_tiles_share_words(make_bench, tiles):
     """The first pixel is full and the others nearly empty, so that later pixels overtake it."""
-    bench, random = Bench(get_preset("small"), 3), np.random.default_rng(3)
+    bench, random = make_bench(get_preset("small"), 3), np.random.default_rng(3)
     random_conv(bench, random, flags=Flag.OUT_SPIKES, kernel=1, words=2, columns=8, rows=1,
                 steps=2, density=0.02)
     conv = bench.descriptors.pop()
@@ -159,11 +170,11 @@ def test_tiles_share_words(tiles):
 @pytest.mark.parametrize(("parts", "density", "mask"), [
     (1, 0.1, ~0), (1, 0.9, ~0), (2, 0.5, ~0), (2, 0.98, ~0),
     (1, 0.9, 0x8000), (1, 0.9, 0x5000), (1, 0.9, 0x7000), (2, 0.9, 0x8000)])
-def test_attention(parts, density, mask):
+def test_attention(make_bench, parts, density, mask):
     """Counts of K and V become the weights of Q; with few bits of K, rows come back at once."""
     preset = get_preset("tiny")
     seed = int(10 * density) + parts
-    bench, random = Bench(preset, seed), np.random.default_rng(seed)
+    bench, random = make_bench(preset, seed), np.random.default_rng(seed)
     columns, rows, words, steps = (9, 5, 2, 2) if parts == 1 else (9, 33, 2, 1)
     size = columns * rows * words * steps
     random_conv(bench, random, flags=Flag.OUT_SPIKES, kernel=1, words=2, columns=4, rows=1,

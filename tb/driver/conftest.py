@@ -18,8 +18,8 @@ def stub_driver():
 
     def make(preset_name="tiny", **options):
         preset = get_preset(preset_name)
-        transport = VerilatedTransport(preset, memory_bytes=1 << 20,
-                                       **{"generator": STUB, "effort": QUICK} | options)
+        transport = VerilatedTransport(preset, **{
+            "memory_bytes": 1 << 20, "generator": STUB, "effort": QUICK} | options)
         transports.append(transport)
         return Driver(transport, preset)
 

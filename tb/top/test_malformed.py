@@ -2,6 +2,7 @@
 """Malformed CONVs on the whole accelerator: an error that names the field, and no harm done."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -22,11 +23,19 @@ GOLDEN = evaluate(MODEL, IMAGE)
 PROGRAM = compile_model(MODEL, get_preset("tiny"))
 
 
+@contextmanager
+def open_driver(**options: object) -> Iterator[Driver]:
+    """A driver with memory for the program; ``options`` are those of VerilatedTransport."""
+    size = -(-(PROGRAM.base + PROGRAM.size) // 4096) * 4096
+    with VerilatedTransport(PROGRAM.preset, memory_bytes=size,
+                            **{"effort": QUICK} | options) as transport:
+        yield Driver(transport, PROGRAM.preset)
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[Driver]:
-    size = -(-(PROGRAM.base + PROGRAM.size) // 4096) * 4096
-    with VerilatedTransport(PROGRAM.preset, memory_bytes=size, effort=QUICK) as transport:
-        yield Driver(transport, PROGRAM.preset)
+    with open_driver() as opened:
+        yield opened
 
 
 def run(driver: Driver, program: Program, descriptors: list[bytes]) -> None:

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values of all bits around the stub: addresses of 32 bits, layers, semaphores up to 255."""
+
+import numpy as np
+import pytest
+
+from hw.descriptor import Opcode
+from hw.regmap import ErrorCode
+from sw.driver import DeviceError, Region
+from tb.driver import test_system as system
+from tb.driver.stub_compute import FAIL_LAYER
+
+FAR = 0xFFFF_F000
+"""Bytes of memory; only pages that are touched take room on the host."""
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_far_addresses(stub_driver, seed: int) -> None:
+    """Rows of data, any number of bytes apart, are copied to rows elsewhere."""
+    driver = stub_driver(memory_bytes=FAR, latency=20, stall=30, seed=seed)
+    random, size = np.random.default_rng(seed), driver.preset.beat_bytes
+    for _ in range(8):
+        places = [int(place) << 12 for place in random.permutation(FAR >> 12)[:2]]
+        program, length = int(random.integers(FAR >> 12)) << 12, int(random.integers(1, 30))
+        length = min(length, 4096 // size // 3)
+        sizes = [FAR - place - 4096 for place in places]
+        if min(sizes) < 0 or any(abs(place - program) < 4096 for place in places):
+            continue
+        steps = [int(random.integers(length, max(length + 1, left // 2 // size))) * size
+                 for left in sizes]
+        data = random.integers(0, 256, (2, length * size), dtype=np.uint8)
+        descriptors = [
+            system.load(address=places[0], length=length, count_1=2, step_1=steps[0],
+                        buffer_step_1=length, post=1, layer=int(random.integers(65536))),
+            system.store(address=places[1], length=length, count_1=2, step_1=steps[1],
+                         buffer_step_1=length, wait=1, post=2),
+            system.end(wait=2)]
+        driver.load([(program, b"".join(descriptors)),
+                     *((places[0] + n * steps[0], data[n]) for n in range(2))])
+        end = places[1] + steps[1] + length * size
+        driver.run(program, 3, Region(0, FAR), Region(places[1], end),
+                   timeout=100_000, watchdog=20_000)
+        for n in range(2):
+            np.testing.assert_array_equal(
+                driver.read(places[1] + n * steps[1], length * size), data[n])
+        with pytest.raises(DeviceError) as caught:      # one byte less at the end, or the beginning
+            region = Region(places[1] + 1, end) if random.random() < 0.5 else Region(
+                places[1], end - 1)
+            driver.run(program, 3, Region(0, FAR), region, timeout=100_000, watchdog=20_000)
+        assert (caught.value.code, caught.value.index) == (ErrorCode.WRITE_REGION, 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cycles_do_not_depend_on_the_place(stub_driver, seed: int) -> None:
+    """Runs that follow each other share bursts, and runs apart do not, wherever they are."""
+    driver = stub_driver(memory_bytes=FAR)
+    random, size = np.random.default_rng(seed), driver.preset.beat_bytes
+
+    def cycles(source: int, result: int, gap: int) -> int:
+        length, count = 3, 40
+        step = (length + gap) * size
+        transfer = dict(length=length, count_1=count, step_1=step, buffer_step_1=length)
+        program = [system.load(address=source, **transfer, post=1),
+                   system.store(address=result, **transfer, wait=1, post=2), system.end(wait=2)]
+        driver.load([(0x1000, b"".join(program))])
+        return driver.run(0x1000, 3, Region(0, FAR), Region(0x2000, FAR), timeout=100_000,
+                          watchdog=20_000).cycles
+
+    for gap in (0, 1):
+        near = cycles(0x2_0000, 0x4_0000, gap)
+        for _ in range(25):
+            places = random.integers(4, (FAR >> 12) - 4, 2)
+            if abs(int(places[0] - places[1])) < 4:
+                continue
+            assert cycles(*(int(place) << 12 for place in places), gap) == near
+
+
+@pytest.mark.parametrize("number", range(len(system.OUTSIDE)))
+def test_errors_name_any_layer(stub_driver, number: int) -> None:
+    """The first descriptor of the errors, if it says so, has any layer."""
+    code, index, layer, program = system.OUTSIDE[number]
+    if index is None or index >= len(program) or layer in (None, 0, FAIL_LAYER):
+        return
+    driver, random = stub_driver(), np.random.default_rng(number)
+    for _ in range(4):
+        there, others = (int(value) for value in random.integers(0, 65536, 2))
+        changed = [descriptor[:2] + (there if n == index else others).to_bytes(2, "little")
+                   + descriptor[4:] for n, descriptor in enumerate(program)]
+        with pytest.raises(DeviceError) as caught:
+            system.run(driver, changed)
+        assert (caught.value.code, caught.value.index, caught.value.layer) == (code, index, there)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_memory_errors_name_any_descriptor(stub_driver, seed: int) -> None:
+    """An error of the memory is blamed on the descriptor whose data it was, near or far."""
+    random = np.random.default_rng(seed)
+    driver = stub_driver(stall=30, seed=seed)
+    for kind in ("load", "store"):
+        for before in (int(random.integers(1, 60)), int(random.integers(1, 60)), 1500 + seed):
+            layers = random.integers(0, 65536, before + 2).tolist()
+            program = [getattr(system, kind)(length=1, layer=layer) for layer in layers]
+            place = (system.SOURCE if kind == "load" else system.RESULT)[1] - 4096
+            program[before] = getattr(system, kind)(length=9, layer=layers[before], address=place)
+            driver.transport.set_fault(place + 16, place + 32)
+            with pytest.raises(DeviceError) as caught:
+                driver.load([(system.SOURCE[1] + 4096, b"".join([*program, system.end()]))])
+                driver.run(system.SOURCE[1] + 4096, len(program) + 1,
+                           Region(0, driver.transport.memory.size), system.WRITABLE,
+                           timeout=400_000, watchdog=20_000)
+            driver.transport.set_fault(0, 0)
+            code = ErrorCode.READ_RESPONSE if kind == "load" else ErrorCode.WRITE_RESPONSE
+            assert (caught.value.code, caught.value.index, caught.value.layer) == (
+                code, before, layers[before])
+
+
+def semaphores(random: np.random.Generator, rounds: int) -> tuple[list[int], list[int]]:
+    """Masks of ``rounds`` posts and waits that leave every semaphore at 0."""
+    bits = random.random((rounds, 16)) < 0.95
+    waits = np.stack([random.permutation(bits[:, n]) for n in range(16)], axis=1)
+    return tuple([int(row @ (1 << np.arange(16))) for row in table] for table in (bits, waits))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_semaphores_count(stub_driver, seed: int) -> None:
+    """All posts come first; then each wait takes one, and one more of any semaphore hangs."""
+    driver = stub_driver(latency=5)
+    posts, waits = semaphores(np.random.default_rng(seed), 250)
+    posting = [system.load(length=1, post=mask) for mask in posts]
+    # CONVs begin when the last LOAD is over, by the order of their unit
+    waiting = [system.conv(columns=5000), *(system.conv(columns=1, wait=mask) for mask in waits)]
+    system.run(driver, [*posting, *waiting, system.end()], timeout=100_000, watchdog=20_000)
+    for number in range(16):
+        with pytest.raises(DeviceError, match="WATCHDOG"):
+            system.run(driver, [*posting, *waiting, system.conv(wait=1 << number), system.end()],
+                       timeout=100_000, watchdog=2000)
+
+
+def test_every_semaphore_overflows_alone(stub_driver) -> None:
+    driver = stub_driver(latency=5)
+    for number in range(16):
+        posts = [system.load(length=1, post=1 << number)] * 255
+        system.run(driver, [*posts, system.end()], timeout=100_000)
+        with pytest.raises(DeviceError) as caught:
+            system.run(driver, [*posts, *posts[:20], system.end()], timeout=100_000)
+        assert caught.value.code is ErrorCode.SEMAPHORE_OVERFLOW
+
+
+def test_opcodes(stub_driver) -> None:
+    """Every opcode that does not exist is refused."""
+    driver = stub_driver()
+    for opcode in set(range(256)) - {int(known) for known in Opcode}:
+        with pytest.raises(DeviceError, match="BAD_OPCODE"):
+            system.run(driver, [system.load(opcode=opcode), system.end()])
