@@ -349,6 +349,10 @@ def key_value(preset: Preset, buffers: Buffers, d: dict[str, int],
               counts: dict[str, int]) -> None:
     """Run one KTV: add V of each token to the rows of its K spikes."""
     rows, lanes = preset.weight_rows, np.arange(preset.lanes)
+    if d["diagonal"] and (d["key_words"], d["key_planes"], d["value_planes"]) != (1, 1, 1):
+        raise MachineError("diagonal needs one word and one plane of K, and one plane of V")
+    if d["key_double"] and d["key_planes"] > LEVEL_BITS:
+        raise MachineError(f"{d['key_planes']} planes of K can't double")
     for t in range(d["time_steps"] if d["clear_rows"] else 0):
         cleared = d["clear_base"] + t * d["clear_time_step"] + np.arange(d["clear_rows"])
         buffers.weight[_inside(cleared, rows, "cleared weight row")] = 0

@@ -26,12 +26,14 @@ SEEDS = 200
 
 _MATTER = {
     "psum_": Flag.PSUM_IN | Flag.PSUM_OUT, "residual_": Flag.RESIDUAL_IN | Flag.RESIDUAL_SUM,
-    "word_": Flag.OUT_SPIKES | Flag.OUT_INTEGER, "value_": Flag.OUT_RESIDUAL | Flag.OUT_RAW,
-    "plane_rows": Flag.OUT_INTEGER, "integer_bits": Flag.OUT_INTEGER, "mask_bit": Flag.DEPTHWISE}
+    "word_": Flag.OUT_SPIKES | Flag.OUT_INTEGER | Flag.OUT_LEVELS,
+    "value_": Flag.OUT_RESIDUAL | Flag.OUT_RAW, "plane_rows": Flag.OUT_INTEGER | Flag.OUT_LEVELS,
+    "integer_bits": Flag.OUT_INTEGER, "level_bits": Flag.OUT_LEVELS, "ties_even": Flag.OUT_LEVELS,
+    "mask_bit": Flag.DEPTHWISE}
 """Fields, by the beginning of their names, that matter only with one of some flags."""
 
 
-_KINDS = ("spikes", "residuals", "integers")
+_KINDS = ("spikes", "residuals", "integers", "levels")
 """What a program writes."""
 
 
@@ -66,17 +68,24 @@ class _Draw:
             bits[random.random(preset.map_words) < 0.7] = 0
         buffers.map[:] = (bits * (1 << np.arange(32, dtype=np.uint64))).sum(1)
         buffers.weight[:] = random.integers(-128, 128, buffers.weight.shape)
-        bits = self.within(*{"spikes": (4, 26), "residuals": (4, 13), "integers": (9, 20)}[kind])
+        bits = self.within(*{"spikes": (4, 26), "residuals": (4, 13), "integers": (9, 20),
+                              "levels": (4, 22)}[kind])
         scale = 2.0 ** bits
         shape = (preset.param_rows * preset.epilogue_lanes,)
         bias, threshold = (random.integers(-scale, scale, shape).astype(np.int64)
                            for _ in range(2))
-        shifts = {"spikes": (-8, 24), "residuals": (2, 6), "integers": (max(bits, 14) - 10, 24)}
+        shifts = {"spikes": (-8, 24), "levels": (-8, 24), "residuals": (2, 6),
+                  "integers": (max(bits, 14) - 10, 24)}
         shift = random.integers(*shifts[kind], shape).astype(np.int64)
         mask = (1 << 28) - 1
         shift[-preset.lanes:] = 0               # for `reader`
-        buffers.param[:] = ((bias & mask) | (threshold & mask) << 28 | (shift & 63) << 56).astype(
-            np.uint64).reshape(buffers.param.shape)
+        if kind == "levels":
+            threshold = (threshold * 16.0).clip(-mask // 2, mask // 2).astype(np.int64)
+        step = random.integers(1, 2 << min(23, bits + self.within(0, 8)), shape)
+        step |= random.integers(0, 1 << 40, shape) << 24        # bits in no field
+        param = (bias & mask) | (threshold & mask) << 28 | (shift & 63) << 56
+        buffers.param[:] = np.stack([param, step], -1).astype(np.uint64).reshape(
+            buffers.param.shape)
         high = 30000 if self.chance(0.5) else 300
         buffers.residual[:] = random.integers(-high, high, buffers.residual.shape)
         for name in bench.used:
@@ -124,7 +133,17 @@ class _Draw:
             word_column_step=1, word_row_step=columns, word_image_step=columns * lines,
             word_time_step=pixels, plane_rows=1 + pixels * steps * repeat // 2 + 46,
             value_base=self.within(400, 450), value_pixel_step=2 * part,
-            value_time_step=2 * part * pixels)
+            value_time_step=2 * part * pixels, level_bits=self.within(1, 4),
+            ties_even=self.within(0, 1), group_planes=self.of(0, 1, 2, 3),
+            group_shift=self.within(0, 4), map_group_step=self.within(-60, 90),
+            weight_group_step=whole * self.within(-2, 2))
+        if digits:
+            fields["group_planes"] = 0
+        if not 0 < fields["group_planes"] < planes:
+            for name in ("group_shift", "map_group_step", "weight_group_step"):
+                fields[name] = self.noise(Opcode.CONV, name)
+            fields["group_shift"] &= 15
+            fields["weight_group_step"] &= -whole
         for count, ends in (
                 (planes, ("map_plane_step", "weight_plane_step")),
                 (steps, ("map_time_step", "weight_time_step", "psum_time_step",
@@ -165,7 +184,9 @@ class _Draw:
             if not flags & Flag.RESIDUAL_SUM and self.chance(0.7):
                 out |= Flag.RESIDUAL_IN
         else:
-            out = Flag.OUT_SPIKES if kind == "spikes" else Flag.OUT_INTEGER
+            out = {"spikes": Flag.OUT_SPIKES, "integers": Flag.OUT_INTEGER,
+                   "levels": Flag.OUT_LEVELS}[kind]
+            out |= Flag.ONES if kind == "levels" and self.chance(0.4) else Flag(0)
         out |= Flag.FILL if self.chance(0.3) else Flag(0)
         return self.conv(flags | out)
 
@@ -183,15 +204,27 @@ class _Draw:
             lane_mask=self.noise(Opcode.KTV, "lane_mask"), value_bit=self.within(0, 24),
             weight_base=32 * self.within(0, 3), part_step=32 * self.within(3, 6),
             weight_time_step=32 * self.within(3, 5), clear_base=0,
-            clear_rows=512, clear_time_step=0)
+            clear_rows=512, clear_time_step=0, diagonal=int(self.chance(0.2)),
+            value_planes=self.of(1, 1, 2, 3, 4), key_planes=self.of(1, 1, 2, 3, 4),
+            key_double=self.within(0, 1), value_column_step=self.within(0, 9),
+            value_row_step=self.within(0, 60), value_time_step=self.within(0, 300),
+            key_plane_step=self.within(0, 60), value_plane_step=self.within(0, 60))
+        if fields["diagonal"]:
+            fields |= {"key_words": 1, "key_planes": 1, "value_planes": 1}
+        elif not fields["key_double"] and self.chance(0.3):
+            fields["key_planes"] = self.within(5, 8)
         if steps > 1:                   # what one step clears is no other's
             fields |= {"clear_base": fields["weight_base"], "clear_rows": 96,
                        "clear_time_step": fields["weight_time_step"]}
-        for count, ends in ((columns, ("column_step",)), (rows, ("row_step",)),
-                            (parts, ("part_step",)),
-                            (steps, ("time_step", "weight_time_step", "clear_time_step"))):
+        for count, ends in ((columns, ("column_step", "value_column_step")),
+                            (rows, ("row_step", "value_row_step")), (parts, ("part_step",)),
+                            (fields["value_planes"], ("value_plane_step",)),
+                            (fields["key_planes"], ("key_plane_step", "key_double")),
+                            (steps, ("time_step", "value_time_step", "weight_time_step",
+                                     "clear_time_step"))):
             if count == 1:
                 fields |= {name: self.noise(Opcode.KTV, name) for name in ends}
+        fields["key_double"] &= 1
         return self.packed(Opcode.KTV, fields)
 
 
@@ -236,7 +269,7 @@ def _try(seed: list[int], preset: Preset, kind: str) -> AcceleratorBench | None:
 def draw(seed: int, preset_name: str = "tiny") -> AcceleratorBench:
     """Return a bench with the program of that seed, and its result."""
     for number in range(1000):
-        bench = _try([seed, number], get_preset(preset_name), _KINDS[seed % 3])
+        bench = _try([seed, number], get_preset(preset_name), _KINDS[seed % 4])
         if bench is not None:
             return bench
     raise RuntimeError(f"no program of seed {seed} holds to the rules")
