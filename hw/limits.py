@@ -21,8 +21,7 @@ COUNTS = {
     Opcode.LOAD: (LOAD, ("length", "count_1", "count_2", "beat_step")),
     Opcode.STORE: (STORE, ("length", "count_1", "count_2", "beat_step")),
     Opcode.CONV: (CONV, ("time_steps", "repeat", "columns", "rows", "images", "planes")),
-    Opcode.KTV: (KTV, ("time_steps", "key_words", "columns", "rows", "parts", "value_planes",
-                         "key_planes")),
+    Opcode.KTV: (KTV, ("time_steps", "key_words", "columns", "rows", "parts")),
 }
 """Counts that must be at least 1."""
 
@@ -71,8 +70,8 @@ def limits(opcode: Opcode, preset: Preset) -> tuple[Limit, ...]:
     if opcode is Opcode.KTV:
         return (Limit("key_base", high=maps), Limit("value_base", high=maps),
                 Limit("value_bit", high=last_bit), Limit("weight_base", high=weights),
-                Limit("clear_base", high=weights), Limit("value_planes", high=LEVEL_BITS),
-                Limit("key_planes", high=1 << LEVEL_BITS - 1), Limit("key_double", high=1),
+                Limit("clear_base", high=weights), Limit("value_planes", low=1, high=LEVEL_BITS),
+                Limit("key_planes", low=1, high=1 << LEVEL_BITS - 1), Limit("key_double", high=1),
                 Limit("diagonal", high=1))
     if opcode is not Opcode.CONV:
         return ()

@@ -17,7 +17,7 @@ ALL = sum(Flag) & ~Flag.DEPTHWISE
 VALID = {
     Opcode.CONV: dict.fromkeys((*COUNTS[Opcode.CONV][1], "window_reads", "level_bits"), 1)
                  | {"flags": ALL},
-    Opcode.KTV: dict.fromkeys(COUNTS[Opcode.KTV][1], 1)}
+    Opcode.KTV: dict.fromkeys((*COUNTS[Opcode.KTV][1], "value_planes", "key_planes"), 1)}
 
 
 def preset_of(axi_bits: int) -> Preset:

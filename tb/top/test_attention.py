@@ -82,10 +82,10 @@ def _model(mode: str, heads: int, tokens: int, depth: int, steps: int,
                  weight=torch.ones(1, 1, 1, 1, dtype=torch.int8), bias=zero[:1], threshold=zero[:1],
                  shift=zero[:1].to(torch.int8))
     last = Layer(name="last", kind="conv", inputs=(out,), in_channels=channels, out_channels=1,
-                 in_size=size, out_size=(1, 1), kernel=size, neuron={"kind": "lif"},
+                 in_size=size, out_size=(1, 1), stride=max(size), neuron={"kind": "lif"},
                  outputs={"spikes": "last.spikes"}, bias=zero[:1], threshold=zero[:1] + 1,
                  shift=zero[:1].to(torch.int8),
-                 weight=torch.ones(1, channels, *size, dtype=torch.int8))
+                 weight=torch.ones(1, channels, 1, 1, dtype=torch.int8))
     model = IntegerModel(
         name=mode, time_steps=steps, residual_fraction=0, input=ModelInput(1, *size, 1.0),
         logits=Logits("head.logits", 1, 1.0), layers=(*layers, last, head))
