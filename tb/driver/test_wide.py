@@ -114,6 +114,36 @@ def test_memory_errors_name_any_descriptor(stub_driver, seed: int) -> None:
                 code, before, layers[before])
 
 
+@pytest.mark.parametrize("before", [3, 35, 70, 1100])
+def test_errors_of_the_fetch_name_the_descriptor(stub_driver, before: int) -> None:
+    driver, place = stub_driver(stall=20), system.SOURCE[1] + 4096
+    driver.load([(place, b"".join([system.load(length=1)] * (before + 8) + [system.end()]))])
+    driver.transport.set_fault(place + 128 * before, place + 128 * before + 8)
+    with pytest.raises(DeviceError) as caught:
+        driver.run(place, before + 9, Region(0, driver.transport.memory.size), system.WRITABLE,
+                   timeout=400_000, watchdog=20_000)
+    assert (caught.value.code, caught.value.index) == (ErrorCode.READ_RESPONSE, before)
+
+
+@pytest.mark.parametrize("fields", [
+    {"length": 1, "count_1": 20_011}, {"length": 1, "count_2": 20_013},
+    {"length": 2, "count_2": 16_390}, {"length": 127, "count_2": 300, "step_2": 1016}])
+def test_long_loops(stub_driver, fields: dict[str, int]) -> None:
+    """As many beats as the counts say, and no more."""
+    driver = stub_driver(latency=5)
+    fields = {"length": 1, "count_1": 1, "count_2": 1, "beat_step": 1, **fields}
+    beats = fields["length"] * fields["count_1"] * fields["count_2"]
+    for kind in ("load", "store"):
+        program = [getattr(system, kind)(**fields | (
+            {"step_2": 0} if kind == "store" else {}), post=1), system.end(wait=1)]
+        driver.load([(system.PROGRAM, b"".join(program))])
+        counters = driver.run(system.PROGRAM, 2, Region(0, driver.transport.memory.size),
+                              system.WRITABLE, timeout=1_000_000, watchdog=20_000)
+        size = driver.preset.beat_bytes
+        assert (counters.bytes_read, counters.bytes_written) == (
+            256 + (beats * size if kind == "load" else 0), beats * size if kind == "store" else 0)
+
+
 def semaphores(random: np.random.Generator, rounds: int) -> tuple[list[int], list[int]]:
     """Masks of ``rounds`` posts and waits that leave every semaphore at 0."""
     bits = random.random((rounds, 16)) < 0.95

@@ -216,6 +216,10 @@ class _Draw:
         if steps > 1:                   # what one step clears is no other's
             fields |= {"clear_base": fields["weight_base"], "clear_rows": 96,
                        "clear_time_step": fields["weight_time_step"]}
+        elif parts == 2:                # counts go on, and carry
+            fields["clear_rows"] = 0
+        elif self.chance(0.5):
+            fields |= {"clear_base": self.within(0, 100), "clear_rows": self.within(0, 300)}
         for count, ends in ((columns, ("column_step", "value_column_step")),
                             (rows, ("row_step", "value_row_step")), (parts, ("part_step",)),
                             (fields["value_planes"], ("value_plane_step",)),
@@ -226,7 +230,6 @@ class _Draw:
                 fields |= {name: self.noise(Opcode.KTV, name) for name in ends}
         fields["key_double"] &= 1
         return self.packed(Opcode.KTV, fields)
-
 
     def reader(self, row: int, place: int) -> dict[str, int]:
         """A CONV that writes raw sums of few of the 64 weight rows from ``row`` on."""
@@ -245,7 +248,9 @@ def _try(seed: list[int], preset: Preset, kind: str) -> AcceleratorBench | None:
     draw = _Draw(np.random.default_rng(seed), preset)
     bench = AcceleratorBench(preset, 1)
     draw.buffers(bench, kind)
-    if draw.chance(0.3):
+    if draw.chance(0.4):
+        if draw.chance(0.5):
+            bench.buffers.weight[:] &= 0x3F
         bench.add(Opcode.KTV, **draw.key_value())
         if draw.chance(0.4):        # counts go on
             bench.add(Opcode.KTV, **draw.key_value() | {"clear_rows": 0})
