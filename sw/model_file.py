@@ -50,7 +50,7 @@ INPUT_KINDS = {"conv": {"image", "spikes", "levels", "integer"},
                "pool": {"residual"},
                "head": {"spikes", "levels", "integer"}}
 NEURONS = {"lif": "spikes", "sfa": "levels"}
-LEVELS = (1, 2, 4, 8)     # highest level of a neuron with integer activation
+LEVELS = (2, 4, 8)        # highest level of a neuron with integer activation
 TIES = ("even", "up")
 STEP_LIMIT = 1 << 24
 
