@@ -63,12 +63,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: holds more than weights; `addend convert-checkpoint {path} "
-            f"{path.stem}.safetensors` takes the weights out of the authors' files "
-            f"({str(error).splitlines()[0]})") from error
     except Exception as error:  # torch raises many kinds for a damaged file
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
+            raise CheckpointError(
+                f"{path}: holds more than weights; `addend convert-checkpoint {path} "
+                f"{path.stem}.safetensors` takes the weights out of the authors' files") from error
         raise CheckpointError(f"{path}: not a readable weights-only file: {error}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hw.descriptor import Flag, Opcode, Target
+from hw.presets import PARAM_BITS
 from sw.compile.program import Program
 from sw.device import POISON, Device
 from sw.golden.network import evaluate, evaluate_layer
@@ -64,7 +65,8 @@ def threshold() -> Fault:
             raised[channel] += 1
             wrong = dataclasses.replace(layer, threshold=raised)
             if subject.visible(wrong):
-                address = constants(subject.program, number, Target.PARAM) + 8 * channel
+                address = (constants(subject.program, number, Target.PARAM)
+                           + PARAM_BITS // 8 * channel)
                 program = with_number(subject.program, address, 8, lambda word: word + (1 << 28))
                 return _changed(subject, wrong, program, f"memory {address:#x}: '{layer.name}' "
                                 f"channel {channel} fires at {raised[channel]}")

@@ -23,7 +23,7 @@ def _network(steps: int) -> tuple[MetaSpikeFormer, torch.Tensor]:
     network.block3 = nn.ModuleList(V1Block(16, 2) for _ in range(2))
     torch.manual_seed(6)
     images = torch.randn(4, 3, 48, 48)
-    steer_rates(network, images, 0.4)
+    steer_rates(network, images, 0.6)
     return network, images
 
 
