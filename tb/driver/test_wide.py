@@ -1,10 +1,12 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
 """Values of all bits around the stub: addresses of 32 bits, layers, semaphores up to 255."""
 
 import numpy as np
 import pytest
 
-from hw.descriptor import Opcode
+from hw.descriptor import Opcode, Target
+from hw.dma.load import Load
 from hw.regmap import ErrorCode
 from sw.driver import DeviceError, Region
 from tb.driver import test_system as system
@@ -135,9 +137,26 @@ def test_a_region_may_end_in_the_program(stub_driver, before: int) -> None:
     assert (caught.value.code, caught.value.index) == (ErrorCode.READ_REGION, before)
 
 
+@pytest.mark.parametrize("target", [*Target, None])
+def test_every_beat_outside_a_buffer_is_refused(stub_driver, target: Target | None) -> None:
+    """Any bit too high; the last beat is inside. Without a target: the output buffer."""
+    driver = stub_driver(latency=5)
+    make, fields, depth = system.store, {}, driver.preset.out_beats
+    if target is not None:
+        make, fields = system.load, {"target": target}
+        depth = Load(driver.preset).target_beats()[target]
+    system.run(driver, [make(length=1, buffer=min(depth, driver.preset.out_beats) - 1, **fields),
+                        system.end()])
+    for buffer in (depth, *(1 << bit for bit in range(24) if 1 << bit > depth)):
+        with pytest.raises(DeviceError) as caught:
+            system.run(driver, [make(length=1, buffer=buffer, **fields), system.end()])
+        assert caught.value.code is ErrorCode.BUFFER_RANGE
+
+
 @pytest.mark.parametrize("fields", [
     {"length": 1, "count_1": 20_011}, {"length": 1, "count_2": 20_013},
-    {"length": 2, "count_2": 16_390}, {"length": 127, "count_2": 300, "step_2": 1016}])
+    {"length": 2, "count_2": 16_390}, {"length": 1, "count_1": 16_400, "count_2": 2},
+    {"length": 127, "count_2": 300, "step_2": 1016}])
 def test_long_loops(stub_driver, fields: dict[str, int]) -> None:
     """As many beats as the counts say, and no more."""
     driver = stub_driver(latency=5)
