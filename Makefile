@@ -73,6 +73,8 @@ coverage: $(STAMP) ## every test, and which lines of the hardware they reach (ho
 	rm -rf build/coverage/data
 	ADDEND_COVERAGE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest $(PARALLEL) \
 	    $(COVERAGE_TESTS) $(PYTEST_FLAGS)
+	ADDEND_TOGGLES=1 ADDEND_COVERAGE=$(CURDIR)/build/coverage/data $(BIN)/python -m pytest -n 0 \
+	    tb/top/test_cases.py
 	$(BIN)/python -m tb.coverage
 
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5

@@ -101,6 +101,7 @@ MODES = {
     "spikes": dict(flags=Flag.OUT_SPIKES),
     "stream": dict(flags=Flag.OUT_SPIKES | Flag.STREAM | Flag.OUT_RESIDUAL | Flag.RESIDUAL_IN),
     "chunks": dict(flags=Flag.OUT_SPIKES | Flag.STREAM | Flag.OUT_RESIDUAL, chunks=3),
+    "chunked steps": dict(flags=Flag.OUT_SPIKES, chunks=2, steps=3, columns=4, rows=3),
     "strided": dict(flags=Flag.OUT_SPIKES, stride=2, columns=4, rows=2),
     "injected": dict(flags=Flag.OUT_SPIKES | Flag.STREAM | Flag.OUT_RESIDUAL, steps=1, repeat=4),
     "digits": dict(flags=Flag.OUT_SPIKES | Flag.SIGNED_DIGITS, planes=8, kernel=1, density=0.1,

@@ -73,7 +73,7 @@ def main(data: Path = DATA, output: Path = OUTPUT) -> int:
     out.print(toggles)
     wrong = judge(counts, uncovered())
     for text in wrong:
-        out.print(text, markup=False, soft_wrap=True)
+        out.print(text, markup=False, emoji=False, soft_wrap=True)
     out.print(f"{reached} of {whole} conditional lines reached: {_share(reached, whole)}; "
               f"toggles {_share(seen, bits)}; {len(paths)} models")
     write_json(output, {

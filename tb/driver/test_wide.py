@@ -1,10 +1,12 @@
+# amaranth: UnusedElaboratable=no
 # SPDX-License-Identifier: Apache-2.0
 """Values of all bits around the stub: addresses of 32 bits, layers, semaphores up to 255."""
 
 import numpy as np
 import pytest
 
-from hw.descriptor import Opcode
+from hw.descriptor import Opcode, Target
+from hw.dma.load import Load
 from hw.regmap import ErrorCode
 from sw.driver import DeviceError, Region
 from tb.driver import test_system as system
@@ -125,9 +127,36 @@ def test_errors_of_the_fetch_name_the_descriptor(stub_driver, before: int) -> No
     assert (caught.value.code, caught.value.index) == (ErrorCode.READ_RESPONSE, before)
 
 
+@pytest.mark.parametrize("before", [5, 33, 77, 1234])
+def test_a_region_may_end_in_the_program(stub_driver, before: int) -> None:
+    driver, place = stub_driver(stall=20), system.SOURCE[1] + 4096
+    driver.load([(place, b"".join([system.store(length=1)] * (before + 8) + [system.end()]))])
+    with pytest.raises(DeviceError) as caught:
+        driver.run(place, before + 9, Region(0, place + 128 * before), system.WRITABLE,
+                   timeout=400_000, watchdog=20_000)
+    assert (caught.value.code, caught.value.index) == (ErrorCode.READ_REGION, before)
+
+
+@pytest.mark.parametrize("target", [*Target, None])
+def test_every_beat_outside_a_buffer_is_refused(stub_driver, target: Target | None) -> None:
+    """Any bit too high; the last beat is inside. Without a target: the output buffer."""
+    driver = stub_driver(latency=5)
+    make, fields, depth = system.store, {}, driver.preset.out_beats
+    if target is not None:
+        make, fields = system.load, {"target": target}
+        depth = Load(driver.preset).target_beats()[target]
+    system.run(driver, [make(length=1, buffer=min(depth, driver.preset.out_beats) - 1, **fields),
+                        system.end()])
+    for buffer in (depth, *(1 << bit for bit in range(24) if 1 << bit > depth)):
+        with pytest.raises(DeviceError) as caught:
+            system.run(driver, [make(length=1, buffer=buffer, **fields), system.end()])
+        assert caught.value.code is ErrorCode.BUFFER_RANGE
+
+
 @pytest.mark.parametrize("fields", [
     {"length": 1, "count_1": 20_011}, {"length": 1, "count_2": 20_013},
-    {"length": 2, "count_2": 16_390}, {"length": 127, "count_2": 300, "step_2": 1016}])
+    {"length": 2, "count_2": 16_390}, {"length": 1, "count_1": 16_400, "count_2": 2},
+    {"length": 127, "count_2": 300, "step_2": 1016}])
 def test_long_loops(stub_driver, fields: dict[str, int]) -> None:
     """As many beats as the counts say, and no more."""
     driver = stub_driver(latency=5)
@@ -164,6 +193,18 @@ def test_semaphores_count(stub_driver, seed: int) -> None:
         with pytest.raises(DeviceError, match="WATCHDOG"):
             system.run(driver, [*posting, *waiting, system.conv(wait=1 << number), system.end()],
                        timeout=100_000, watchdog=2000)
+
+
+@pytest.mark.parametrize("kind", ["load", "store", "conv", "end"])
+def test_every_unit_waits_for_every_semaphore(stub_driver, kind: str) -> None:
+    driver = stub_driver(latency=5)
+    for number in range(16):
+        others = 0xFFFF & ~(1 << number)
+        waits = getattr(system, kind)(wait=1 << number)
+        end = [] if kind == "end" else [system.end()]
+        with pytest.raises(DeviceError, match="WATCHDOG"):
+            system.run(driver, [system.load(length=1, post=others), waits, *end], watchdog=1000)
+        system.run(driver, [system.load(length=1, post=1 << number), waits, *end])
 
 
 def test_every_semaphore_overflows_alone(stub_driver) -> None:

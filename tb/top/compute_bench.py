@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 from hw.descriptor import END, FORMATS, LOAD, STORE, Format, Opcode, Target
@@ -18,9 +20,10 @@ _LOADED, _COMPUTED, _STORED = 1, 2, 4
 """Semaphores; those of the descriptors in between are the others."""
 
 
-def _with_noise(descriptor: bytes, form: Format, seed: int) -> bytes:
-    """Set bits at random that are in no field."""
-    noise = int.from_bytes(np.random.default_rng(seed).bytes(len(descriptor)), "little")
+def _with_noise(descriptor: bytes, form: Format) -> bytes:
+    """Set bits at random, by the descriptor's content, that are in no field."""
+    random = np.random.default_rng(zlib.crc32(descriptor))
+    noise = int.from_bytes(random.bytes(len(descriptor)), "little")
     for field in form.fields.values():
         noise &= ~(((1 << field.width) - 1) << (32 * field.word + field.lsb))
     return (int.from_bytes(descriptor, "little") | noise).to_bytes(len(descriptor), "little")
@@ -61,8 +64,7 @@ class AcceleratorBench(Bench):
             wait = 0 if number else _LOADED
             post = _COMPUTED if number == last else 8 << number % 13
             form = FORMATS[fields["opcode"]]
-            program.append(_with_noise(form.pack(**fields | {"wait": wait, "post": post}), form,
-                                       number))
+            program.append(_with_noise(form.pack(**fields | {"wait": wait, "post": post}), form))
         # the transfers before the last only start it
         for descriptor in range(len(contents) - 1):
             program[descriptor] = LOAD.pack(**LOAD.unpack(program[descriptor]) | {"post": 0})
