@@ -163,7 +163,9 @@ def _insert(work: Path, mutants: list[Mutant], then: str) -> None:
 def _alive(work: Path, mutants: list[Mutant]) -> set[int]:
     """Return the numbers of those that something reads."""
     clean = "opt_expr; opt_dff; wreduce; opt_clean; splitnets; splitcells; opt_clean; "
-    _insert(work, mutants, f"hierarchy -top {TOP}; flatten; {3 * clean}write_rtlil flat.il")
+    # initial values stand in the way of merged wires, and only a register's reset matters here
+    _insert(work, mutants, f"hierarchy -top {TOP}; flatten; setattr -unset init w:*; "
+                           f"{3 * clean}write_rtlil flat.il")
     text = (work / "flat.il").read_text()
     cells = re.findall(r"^  cell \$eq .*?^  end$", text, re.MULTILINE | re.DOTALL)
     found = set()
