@@ -106,7 +106,11 @@ class _Builder:
         if "residual" in layer.outputs:
             current = self._current(layer).double().abs().amax((0, 1, 3, 4)) + 1
             shift = torch.floor(torch.log2(current / self.random.uniform(40, 300)))
-            shift = (shift + self._ints(-1, 1, layer.out_channels)).clamp(-8, 23)
+            shift = shift + self._ints(-1, 1, layer.out_channels)
+            if self.levels:     # sums of levels vary more: no image may leave the residual's range
+                bound = reach * self.values_bound(layer) + layer.bias.abs()
+                shift = torch.maximum(shift, torch.ceil(torch.log2(bound.double() / (1 << 13))))
+            shift = shift.clamp(-8, 23)
             return dataclasses.replace(layer, shift=shift.to(torch.int8))
         return layer
 
