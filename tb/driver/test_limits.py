@@ -52,3 +52,22 @@ def test_counts(stub_driver, opcode: Opcode) -> None:
         refused(driver, FORMATS[opcode].pack(
             **{"opcode": opcode, "layer": 0xA5C3, **VALID[opcode], name: 0}),
             ErrorCode.ZERO_COUNT)
+
+
+@pytest.mark.parametrize("opcode", COUNTS)
+def test_counts_of_one_bit_are_counts(stub_driver, opcode: Opcode) -> None:
+    """No bit of a count is overlooked: it is not 0, whatever else may be wrong with it."""
+    driver = stub_driver(latency=5)
+    form, names = COUNTS[opcode]
+    valid = {"opcode": opcode, "layer": 9, **VALID.get(opcode, dict.fromkeys(names, 1))}
+    if opcode in (Opcode.LOAD, Opcode.STORE):
+        valid["address"] = 0                # refused at once
+    for name in names:
+        for bit in range(form.fields[name].width):
+            program = [form.pack(**valid | {name: 1 << bit}), END.pack(opcode=Opcode.END)]
+            driver.load([(system.PROGRAM, b"".join(program))])
+            try:
+                driver.run(system.PROGRAM, 2, system.READABLE, system.WRITABLE, timeout=200_000,
+                           watchdog=20_000)
+            except DeviceError as error:
+                assert error.code in (ErrorCode.READ_REGION, ErrorCode.WRITE_REGION), error

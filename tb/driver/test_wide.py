@@ -8,7 +8,7 @@ import pytest
 from hw.descriptor import Opcode, Target
 from hw.dma.load import Load
 from hw.regmap import ErrorCode
-from sw.driver import DeviceError, Region
+from sw.driver import DeviceError, DeviceTimeout, Region
 from tb.driver import test_system as system
 from tb.driver.stub_compute import FAIL_LAYER
 
@@ -127,6 +127,79 @@ def test_errors_of_the_fetch_name_the_descriptor(stub_driver, before: int) -> No
     assert (caught.value.code, caught.value.index) == (ErrorCode.READ_RESPONSE, before)
 
 
+@pytest.mark.parametrize("before", [0x2AAA, 0x1555])
+@pytest.mark.parametrize("kind", ["load", "store", "conv", "read", "write", "opcode"])
+def test_errors_thousands_of_descriptors_away(stub_driver, kind: str, before: int) -> None:
+    """Whatever goes wrong is blamed on the right descriptor and layer."""
+    driver, place = stub_driver(memory_bytes=1 << 22, latency=5), 0x10_0000
+    layer = 0xFFFF ^ before
+    filler, culprit, code = {
+        "load": (system.load(length=1), system.load(buffer=1 << 23, layer=layer),
+                 ErrorCode.BUFFER_RANGE),
+        "store": (system.store(length=1), system.store(buffer=1 << 23, layer=layer),
+                  ErrorCode.BUFFER_RANGE),
+        "conv": (system.conv(columns=1), system.conv(columns=1, layer=FAIL_LAYER),
+                 ErrorCode.RESIDUAL_OVERFLOW),
+        "read": (system.load(length=1), system.load(address=0, layer=layer),
+                 ErrorCode.READ_REGION),
+        "write": (system.store(length=1), system.store(address=0, layer=layer),
+                  ErrorCode.WRITE_REGION),
+        "opcode": (system.store(length=1), system.store(opcode=99, layer=layer),
+                   ErrorCode.BAD_OPCODE)}[kind]
+    driver.load([(place, b"".join([*[filler] * before, culprit, system.end()]))])
+    with pytest.raises(DeviceError) as caught:
+        driver.run(place, before + 2, Region(0x1000, 1 << 22), system.WRITABLE,
+                   timeout=2_000_000, watchdog=20_000)
+    found = caught.value
+    assert (found.code, found.index) == (code, before)
+    assert found.layer == (FAIL_LAYER if kind == "conv" else layer)
+
+
+@pytest.mark.parametrize("kind", ["load", "store"])
+def test_regions_end_at_the_byte(stub_driver, kind: str) -> None:
+    """Transfers at both ends of a region, which differ from it by one bit of the address."""
+    driver, random = stub_driver(memory_bytes=FAR, latency=5), np.random.default_rng(0)
+    whole, size = Region(0, FAR), driver.preset.beat_bytes
+    code = ErrorCode.READ_REGION if kind == "load" else ErrorCode.WRITE_REGION
+    for bit in range(3, 31):
+        base = (int(random.integers(1 << 20, FAR >> 1)) & -4096 | 1 << bit) & ~(size - 1)
+        program = 0xF000_0000
+        for address, low, high, good in (
+                (base, base, base + size, True), (base & ~(1 << bit), base, FAR, False),
+                (base - size, base, FAR, False), (base, base - 4096, base + size - 1, False),
+                (base, 0x1000, base, False), (base, base & ~(1 << bit), base + size, True)):
+            driver.load([(program, b"".join([
+                getattr(system, kind)(address=address, length=1), system.end()]))])
+            region = Region(low, high)
+            readable = Region(low, max(high, program + 256)) if kind == "load" else whole
+            if kind == "load" and high != FAR:
+                continue
+            ends = (readable, whole) if kind == "load" else (whole, region)
+            if good:
+                driver.run(program, 2, *ends, timeout=20_000, watchdog=5000)
+                continue
+            with pytest.raises(DeviceError) as caught:
+                driver.run(program, 2, *ends, timeout=20_000, watchdog=5000)
+            assert (caught.value.code, caught.value.index) == (code, 0)
+
+
+@pytest.mark.parametrize("kind", ["load", "store"])
+@pytest.mark.parametrize("pause", [600, 900, 1300, 2000])
+def test_a_reset_closes_the_gates(stub_driver, kind: str, pause: int) -> None:
+    """A unit with more to do than it can take is reset; the next run waits for its semaphores."""
+    driver = stub_driver(stall=20, seed=pause)
+    after = [system.conv(columns=700, post=1), getattr(system, kind)(wait=1, length=3),
+             system.end()]
+    system.good(driver)
+    start = system.run(driver, after).cycles
+    system.good(driver)
+    with pytest.raises(DeviceTimeout):
+        system.run(driver, [*[getattr(system, kind)(length=400)] * 40, system.end()],
+                   timeout=pause)
+    assert system.run(driver, after).cycles > 700 < start
+    system.good(driver)
+
+
 @pytest.mark.parametrize("before", [5, 33, 77, 1234])
 def test_a_region_may_end_in_the_program(stub_driver, before: int) -> None:
     driver, place = stub_driver(stall=20), system.SOURCE[1] + 4096
@@ -155,6 +228,7 @@ def test_every_beat_outside_a_buffer_is_refused(stub_driver, target: Target | No
 
 @pytest.mark.parametrize("fields", [
     {"length": 1, "count_1": 20_011}, {"length": 1, "count_2": 20_013},
+    {"length": 1, "count_1": 33_000}, {"length": 1, "count_2": 33_000},
     {"length": 2, "count_2": 16_390}, {"length": 1, "count_1": 16_400, "count_2": 2},
     {"length": 127, "count_2": 300, "step_2": 1016}])
 def test_long_loops(stub_driver, fields: dict[str, int]) -> None:
@@ -202,8 +276,12 @@ def test_every_unit_waits_for_every_semaphore(stub_driver, kind: str) -> None:
         others = 0xFFFF & ~(1 << number)
         waits = getattr(system, kind)(wait=1 << number)
         end = [] if kind == "end" else [system.end()]
+        # the CONVs are granted while it waits
+        convs = [system.conv(columns=9) for _ in range(3)]
         with pytest.raises(DeviceError, match="WATCHDOG"):
-            system.run(driver, [system.load(length=1, post=others), waits, *end], watchdog=1000)
+            system.run(driver, [system.load(length=1, post=others), *convs, waits, *convs, *end],
+                       watchdog=1000)
+        assert driver.register("bytes_written_low") == 0
         system.run(driver, [system.load(length=1, post=1 << number), waits, *end])
 
 

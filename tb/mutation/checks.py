@@ -107,13 +107,16 @@ def checks(drawn: Mutants) -> list[Check]:
                         f"tb/conv {name}{suffix}", lambda mutant, f=function, a=arguments: f(
                             make_bench=bench(mutant), **a), False))
 
-    def malformed(mutant: int, arguments: dict[str, object]) -> None:
+    def malformed(mutant: int, function: Callable, arguments: dict[str, object]) -> None:
         with test_malformed.open_driver(mutant=mutant, **full) as driver:
-            test_malformed.test_malformed_conv(driver, **arguments)
+            function(driver, **arguments)
 
-    for suffix, arguments in _parameters(test_malformed.test_malformed_conv):
-        found.append(Check(f"tb/top test_malformed_conv{suffix}",
-                           lambda mutant, a=arguments: malformed(mutant, a), False))
+    for function in (test_malformed.test_malformed_conv,
+                     test_malformed.test_errors_name_the_layer):
+        for suffix, arguments in _parameters(function):
+            found.append(Check(
+                f"tb/top {function.__name__}{suffix}",
+                lambda mutant, f=function, a=arguments: malformed(mutant, f, a), False))
     for seed in range(random_descriptors.SEEDS):
         random_descriptors.draw(seed)
         found.append(Check(f"tb/top test_random_descriptors[{seed}]", lambda mutant, s=seed: (

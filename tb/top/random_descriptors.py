@@ -193,6 +193,8 @@ class _Draw:
     def key_value(self) -> dict[str, int]:
         """A KTV."""
         columns, rows, parts = self.within(1, 12), self.within(1, 12), self.of(1, 1, 2)
+        if self.chance(0.2):
+            columns, rows = self.of(rows, self.within(13, 250)), self.of(1, 1, columns)
         steps = self.of(1, 2, 3) if parts == 1 else 1
         fields = dict(
             layer=self.within(0, 65535), time_steps=steps, key_words=self.within(1, 3),

@@ -75,3 +75,17 @@ def test_malformed_conv(driver: Driver, fields: dict[str, int], message: str) ->
     for name in PROGRAM.tensors:
         got = PROGRAM.read_tensor(driver.transport.memory, name)
         assert np.array_equal(got, GOLDEN[name].numpy()), name
+
+
+def test_errors_name_the_layer(driver: Driver) -> None:
+    """Of whichever CONV, whatever its layer."""
+    random = np.random.default_rng(0)
+    numbers = [n for n, descriptor in enumerate(PROGRAM.descriptors)
+               if descriptor[0] == Opcode.CONV and CONV.unpack(descriptor)["window_reads"] == 6]
+    for number in [*numbers] * 4:
+        descriptors, there = list(PROGRAM.descriptors), int(random.integers(65536))
+        values = CONV.unpack(descriptors[number])
+        descriptors[number] = CONV.pack(**values | {"window_reads": 5, "layer": there})
+        with pytest.raises(DeviceError, match="WINDOW_READS") as caught:
+            run(driver, PROGRAM, descriptors)
+        assert (caught.value.index, caught.value.layer) == (number, there)
