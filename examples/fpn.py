@@ -12,16 +12,14 @@ feature maps -> any PyTorch head; and that the head sees the same from accelerat
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hw.presets import get_preset
 from sw.features import feature_maps
 from sw.golden.network import evaluate, quantise_images
-from sw.images import Images
+from sw.images import InputSpec, load_images
 from sw.models.meta_spikeformer import MetaSpikeFormer, MetaSpikeFormerConfig
 from sw.models.seeded import steer_rates
 from sw.quantise.calibrate import calibrate
@@ -49,27 +47,19 @@ class Fpn(nn.Module):
         return [output(level) for output, level in zip(self.output, maps, strict=True)]
 
 
-def photograph(path: Path | None, size: int) -> Tensor:
-    """Normalised `[1, 3, size, size]`; without a path, one of the bundled pictures."""
-    if path is None:
-        with np.load(ROOT / "data" / "cifar10_test_256.npz") as file:
-            picture = Image.fromarray(file["images"][0])
-    else:
-        picture = Image.open(path).convert("RGB")
-    pixels = np.array(picture.resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
-    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 3, 1, 1)
-    return ((torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std)[None]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", type=Path)
+    parser.add_argument("--image", type=Path,
+                        default=ROOT / "data" / "cifar10_test_256.npz")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--size", type=int, default=64)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    image = photograph(options.image, options.size)
+    images = load_images(options.image, InputSpec(
+        channels=3, height=options.size, width=options.size, mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225)), limit=1)
+    image = images.pixels
     config = MetaSpikeFormerConfig(num_classes=10, stem_channels=8, embed_dims=(16, 24, 32, 40),
                                    depths=(1, 1, 1, 1, 1, 1))
     network = MetaSpikeFormer(config)
@@ -78,7 +68,7 @@ def main() -> None:
                      features=True)
     print(f"[fpn] {options.size}x{options.size} through {len(model.layers)} layers on "
           f"{options.preset} (the first time, its simulation is built) ...", flush=True)
-    report = run(model, Images(["photograph"], image), get_preset(options.preset), jobs=1)
+    report = run(model, images, get_preset(options.preset), jobs=1)
     assert report.bit_exact
     golden = feature_maps(model, evaluate(model, quantise_images(model, image)[0]))
     made = feature_maps(model, report.images[0].features)

@@ -93,6 +93,7 @@ def limits(opcode: Opcode, preset: Preset) -> tuple[Limit, ...]:
         Limit("param_base", high=preset.param_rows - 1, step=part),
         Limit("integer_bits", high=INTEGER_BITS, only=int(Flag.OUT_INTEGER)),
         Limit("level_bits", low=1, high=LEVEL_BITS, only=int(Flag.OUT_LEVELS)),
+        Limit("ties_even", high=1, only=int(Flag.OUT_LEVELS)),
         Limit("out_bit", high=last_bit, **planes),
         Limit("word_base", high=preset.out_beats * preset.beat_words - 1, **planes),
         Limit("value_base", high=preset.out_beats - 1,

@@ -14,15 +14,13 @@ import argparse
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from hw.presets import get_preset
 from sw.compile.compiler import compile_model
 from sw.display import out, progress, show_layers, show_report
 from sw.export import write_json
-from sw.images import Images, load_images
+from sw.images import Images, InputSpec, load_images
 from sw.model_file import IntegerModel, load_model, save_model
 from sw.models.e_spikeformer import E_SIZES, ESpikeFormer
 from sw.models.load import load_network
@@ -39,6 +37,7 @@ __all__ = ["NETWORKS", "network_model"]
 NETWORKS = ("v2", "v2_8_512", "v3")
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "imagenet"
+BUNDLED = ROOT / "data" / "cifar10_test_256.npz"
 SIZE = 224
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -50,16 +49,9 @@ def _reference() -> Path | None:
 
 
 def _pictures(path: Path | None) -> Images:
-    """Normalised pictures: those of a file or folder, or a bundled one enlarged."""
-    if path is None:
-        with np.load(ROOT / "data" / "cifar10_test_256.npz") as file:
-            picture = Image.fromarray(file["images"][1])
-    else:
-        picture = Image.open(path).convert("RGB")
-    pixels = np.array(picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float32) / 255
-    mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (_MEAN, _STD))
-    image = (torch.from_numpy(pixels).permute(2, 0, 1) - mean) / std
-    return Images([path.name if path else "bundled"], image[None])
+    """A normalised picture: of a file or folder, or a bundled one enlarged."""
+    return load_images(path or BUNDLED, InputSpec(channels=3, height=SIZE, width=SIZE, mean=_MEAN,
+                                                  std=_STD), limit=1)
 
 
 def _seeded(name: str, images: torch.Tensor, step: Step) -> MetaSpikeFormer | ESpikeFormer:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from sw.errors import ModelFileError
 
 __all__ = [
-    "ACC_LIMIT", "ARRAYS", "FORMAT", "IntegerModel", "KINDS", "Layer", "Logits",
+    "ACC_LIMIT", "ARRAYS", "FORMAT", "IntegerModel", "KINDS", "Layer", "Logits", "MAPS",
     "MAX_INTEGER_BITS", "ModelInput", "SHIFT_RANGE", "SUM_LIMIT", "Tensor", "VERSION", "check",
     "load_model", "save_model",
 ]
@@ -49,6 +49,7 @@ INPUT_KINDS = {"conv": {"image", "spikes", "levels", "integer"},
                "attention": {"spikes", "levels"}, "key_value": {"spikes"}, "mask": {"spikes"},
                "pool": {"residual"},
                "head": {"spikes", "levels", "integer"}}
+MAPS = ("spikes", "levels", "integer")      # outputs that are maps of bit planes
 NEURONS = {"lif": "spikes", "sfa": "levels"}
 LEVELS = (2, 4, 8)        # highest level of a neuron with integer activation
 TIES = ("even", "up")
@@ -130,6 +131,11 @@ class Layer:
     def levels(self) -> int:
         """Highest level of the layer's neuron; 1 of a LIF neuron."""
         return self.neuron.get("levels", 1) if self.neuron else 1
+
+    @property
+    def map_output(self) -> tuple[str, str] | None:
+        """Role and tensor of the map of bit planes that it writes, if it writes one."""
+        return next(((role, self.outputs[role]) for role in MAPS if role in self.outputs), None)
 
     @property
     def ties_even(self) -> bool:

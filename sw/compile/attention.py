@@ -15,7 +15,6 @@ import math
 from hw.descriptor import Flag, Opcode
 from hw.presets import WORD_BITS, Preset
 from sw.compile.context import Context
-from sw.compile.conv import MAPS
 from sw.compile.errors import CompileError
 from sw.compile.estimate import CHANGE_OVER, DEFAULT_DENSITY, Cost, combine
 from sw.compile.layout import MapLayout, ceil_div
@@ -68,8 +67,7 @@ def plan_attention(context: Context, layer: Layer, steps: int, slice_out: int,
     preset, tensors = context.preset, context.model.tensors
     q, k, v = (tensors[name] for name in layer.inputs)
     planes = max(context.planes(tensor) for tensor in (q, k, v))
-    out = next(tensors[layer.outputs[role]] for role in MAPS if role in layer.outputs)
-    out_planes = context.planes(out)
+    out_planes = context.out_planes(layer)
     banks = preset.out_banks if out_planes > 1 else 1
     height, width = layer.in_size
     tokens, depth = height * width, layer.in_channels // layer.heads
@@ -133,8 +131,7 @@ class _Lowering:
         self.preset = context.preset
         self.layer = layer = context.model.layers[number]
         self.q, self.k, self.v = (context.layouts[name] for name in layer.inputs)
-        self.out: MapLayout = context.layouts[next(layer.outputs[role] for role in MAPS
-                                                   if role in layer.outputs)]
+        self.out: MapLayout = context.layouts[layer.map_output[1]]
         self.steps, self.depth = self.q.steps, layer.in_channels // layer.heads
         self.size = layer.out_channels // layer.heads
         total = tiling.regions * tiling.region_beats
@@ -288,14 +285,11 @@ class _Lowering:
             fields["param_base"] = param
         if last:
             flags |= context.fill_flag(self.layer, tile)
-            banks = 1
-            if "levels" in self.layer.outputs:
-                more, flag = context.level_fields(self.layer)
-                flags |= flag
-                banks = preset.out_banks
-                fields |= {**more, "plane_rows": self.steps * block.rows * self._out_row(block)}
-            else:
-                flags |= Flag.OUT_SPIKES
+            more, flag = context.map_fields(
+                self.layer, self.steps * block.rows * self._out_row(block))
+            fields |= more
+            flags |= flag
+            banks = preset.out_banks if self.out.planes > 1 else 1
             region, channel = self.regions[0], tile * preset.lanes
             fields |= {
                 "out_bit": channel % WORD_BITS,

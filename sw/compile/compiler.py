@@ -13,7 +13,7 @@ from hw.descriptor import DESCRIPTOR_BYTES
 from hw.presets import WORD_BITS, Preset
 from sw.compile.attention import AttentionPlan, attention_slice, lower_attention, plan_attention
 from sw.compile.context import Context
-from sw.compile.conv import MAPS, conv_shape, lower_conv, plan_conv
+from sw.compile.conv import conv_shape, lower_conv, plan_conv
 from sw.compile.errors import CompileError
 from sw.compile.estimate import Cost
 from sw.compile.layout import ImageLayout, Layout, LogitsLayout, MapLayout, ResidualLayout, ceil_div
@@ -21,7 +21,7 @@ from sw.compile.mask import MaskPlan, lower_mask, plan_mask
 from sw.compile.plan import ConvPlan
 from sw.compile.pool import lower_pool, pool_cost
 from sw.compile.program import LayerRow, Program
-from sw.model_file import SUM_LIMIT, IntegerModel, Layer, check
+from sw.model_file import MAPS, SUM_LIMIT, IntegerModel, Layer, check
 
 __all__ = ["LEVEL_MODES", "CompileError", "compile_model"]
 
@@ -217,7 +217,7 @@ class _Compiler:
     def _lower(self, number: int) -> LayerRow:
         layer, schedule = self.model.layers[number], self.context.schedule
         before = len(schedule.ops)
-        out = next((layer.outputs[role] for role in MAPS if role in layer.outputs), None)
+        out = layer.map_output[1] if layer.map_output else None
         slice_in = self.slices.get(layer.inputs[0], 1)
         slice_out = self.slices.get(out, 1)
         blocks = chunks = 1

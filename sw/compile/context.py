@@ -169,10 +169,21 @@ class Context:
             return tensor.levels if self.ones else tensor.levels.bit_length()
         return 1 if tensor.kind == "spikes" else 2 * tensor.bits
 
-    def level_fields(self, layer: Layer) -> tuple[dict[str, int], Flag]:
-        """Fields and flags of a CONV that runs a layer's SFA neuron."""
-        fields = {"level_bits": layer.levels.bit_length(), "ties_even": int(layer.ties_even)}
-        return fields, Flag.OUT_LEVELS | (Flag.ONES if self.ones else Flag(0))
+    def map_fields(self, layer: Layer, plane_rows: int) -> tuple[dict[str, int], Flag]:
+        """Fields and flags of a CONV that writes a layer's map, planes ``plane_rows`` apart."""
+        role, _ = layer.map_output
+        if role == "spikes":
+            return {}, Flag.OUT_SPIKES
+        if role == "integer":
+            return {"integer_bits": layer.integer_bits, "plane_rows": plane_rows}, Flag.OUT_INTEGER
+        return ({"level_bits": layer.levels.bit_length(), "ties_even": int(layer.ties_even),
+                 "plane_rows": plane_rows},
+                Flag.OUT_LEVELS | (Flag.ONES if self.ones else Flag(0)))
+
+    def out_planes(self, layer: Layer) -> int:
+        """Planes of the map that a layer writes; 0 without one."""
+        found = layer.map_output
+        return self.planes(self.model.tensors[found[1]]) if found else 0
 
     # Sizes in beats ---------------------------------------------------------------------------
 

@@ -23,10 +23,7 @@ from sw.compile.plan import (
 from sw.compile.weights import ACC_LIMIT, WeightStore
 from sw.model_file import Layer
 
-__all__ = ["MAPS", "conv_shape", "lower_conv", "plan_conv"]
-
-MAPS = ("spikes", "levels", "integer")
-"""Outputs that are maps of bit planes."""
+__all__ = ["conv_shape", "lower_conv", "plan_conv"]
 
 
 def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
@@ -39,8 +36,6 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     if density is None:
         density = DEFAULT_DENSITY if source.kind in ("spikes", "levels") else INTEGER_DENSITY
     taps = layer.kernel[0] * layer.kernel[1]
-    out = next((context.planes(tensors[layer.outputs[role]]) for role in MAPS
-                if role in layer.outputs), 0)
     return ConvShape(
         depthwise=layer.kind == "depthwise",
         in_channels=layer.in_channels * taps if image else layer.in_channels,
@@ -52,7 +47,7 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         out_channels=layer.out_channels,
         residual_steps=tensors[layer.residual].steps if layer.residual else 0,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
-        out_planes=out, out_slice_words=slice_out, density=density)
+        out_planes=context.out_planes(layer), out_slice_words=slice_out, density=density)
 
 
 def _summed_steps(context: Context, layer: Layer) -> int:
@@ -241,18 +236,11 @@ class _Lowering:
             row = ceil_div(block.columns * words, preset.beat_words)
             size, plane = word_beats(preset, shape, block.rows, block.columns)
             first_word = base * preset.beat_words
-            if "spikes" not in layer.outputs:
-                fields["plane_rows"] = plane
+            more, flag = context.map_fields(layer, plane)
+            fields |= more
+            flags |= flag
+            if shape.out_planes > 1:
                 first_word //= preset.out_banks
-            if "integer" in layer.outputs:
-                flags |= Flag.OUT_INTEGER
-                fields["integer_bits"] = layer.integer_bits
-            elif "levels" in layer.outputs:
-                more, flag = context.level_fields(layer)
-                fields |= more
-                flags |= flag
-            else:
-                flags |= Flag.OUT_SPIKES
             if layer.neuron is not None and shape.writes_residual:
                 flags |= Flag.STREAM
             flags |= context.fill_flag(layer, tile)
@@ -269,8 +257,7 @@ class _Lowering:
     # Stores -----------------------------------------------------------------------------------
 
     def _store_words(self, block: Block, slice_: int) -> None:
-        layout = self.context.layouts[next(self.layer.outputs[role] for role in MAPS
-                                           if role in self.layer.outputs)]
+        layout = self.context.layouts[self.layer.map_output[1]]
         self.context.store_map(
             self.number, layout, self.words[0], slice_, (block.y0, block.y1),
             (block.x0, block.x1), self._word_extent)

@@ -11,7 +11,6 @@ import functools
 from hw.descriptor import Flag, Opcode, Target
 from hw.presets import WORD_BITS
 from sw.compile.context import Context
-from sw.compile.conv import MAPS
 from sw.compile.errors import CompileError
 from sw.compile.estimate import CHANGE_OVER, Cost, combine
 from sw.compile.layout import MapLayout, ResidualLayout, ceil_div
@@ -20,18 +19,13 @@ from sw.model_file import SUM_LIMIT, Layer
 __all__ = ["lower_pool", "pool_cost"]
 
 
-def _out_planes(context: Context, layer: Layer) -> int:
-    role = next(role for role in MAPS if role in layer.outputs)
-    return context.planes(context.model.tensors[layer.outputs[role]])
-
-
 def pool_cost(context: Context, layer: Layer, steps: int) -> Cost:
     """Estimated cost."""
     preset = context.preset
     tiles = ceil_div(layer.out_channels, preset.lanes)
     results = steps * layer.in_positions * tiles
     return combine(preset, results * preset.beats_per_tile + 3 * tiles * CHANGE_OVER, 0,
-                   results * 2 * preset.lanes, 4 * steps * _out_planes(context, layer)
+                   results * 2 * preset.lanes, 4 * steps * context.out_planes(layer)
                    * ceil_div(layer.out_channels, WORD_BITS),
                    tiles)
 
@@ -40,8 +34,7 @@ def lower_pool(context: Context, number: int) -> None:
     """Emit a pool layer."""
     preset, layer = context.preset, context.model.layers[number]
     source: ResidualLayout = context.layouts[layer.inputs[0]]
-    out: MapLayout = context.layouts[next(layer.outputs[role] for role in MAPS
-                                          if role in layer.outputs)]
+    out: MapLayout = context.layouts[layer.map_output[1]]
     steps, pixels, parts = source.shape[0], layer.in_positions, preset.beats_per_tile
     where = f"layer '{layer.name}' on preset '{preset.name}'"
     if pixels << 15 >= SUM_LIMIT:
@@ -95,16 +88,9 @@ def lower_pool(context: Context, number: int) -> None:
                     flags |= Flag.PSUM_OUT
                 else:
                     flags |= context.fill_flag(layer, tile)
-                    if "integer" in layer.outputs:
-                        flags |= Flag.OUT_INTEGER
-                        fields["integer_bits"] = layer.integer_bits
-                    elif "levels" in layer.outputs:
-                        more, flag = context.level_fields(layer)
-                        fields |= more
-                        flags |= flag | Flag.STREAM
-                    else:
-                        flags |= Flag.OUT_SPIKES
-                    fields |= {"out_bit": channel % WORD_BITS, "plane_rows": plane,
+                    more, flag = context.map_fields(layer, plane)
+                    flags |= flag | (Flag.STREAM if "levels" in layer.outputs else Flag(0))
+                    fields |= {**more, "out_bit": channel % WORD_BITS,
                                "word_base": (region * preset.beat_words // banks
                                              + channel // WORD_BITS % out.slice_words),
                                "word_time_step": row * preset.beat_words}

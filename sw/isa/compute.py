@@ -55,6 +55,7 @@ class Buffers:
         self.out = raw["out"].view("<u4")
         self.psum = random.integers(-(1 << 27), 1 << 27,
                                     (preset.psum_rows, preset.epilogue_lanes))
+        self.psum_known = np.zeros(preset.psum_rows, bool)
 
 
 def _inside(index: np.ndarray, size: int, what: str) -> np.ndarray:
@@ -194,6 +195,13 @@ def _partial_sums(preset: Preset, buffers: Buffers, d: dict[str, int], number: n
                  d["time_steps"], d["psum_time_step"], "partial sum row")
     split = acc.reshape(*acc.shape[:2], preset.beats_per_tile, preset.epilogue_lanes)
     unique = np.unique(rows).size == rows.size
+    adds = flags & Flag.PSUM_IN and flags & Flag.RESIDUAL_SUM
+    if flags & Flag.PSUM_OUT and not unique and not adds:
+        raise MachineError("pixels share a partial sum row, but don't pool")
+    if flags & Flag.PSUM_IN and not buffers.psum_known[rows].all():
+        raise MachineError("a partial sum row is read before any CONV wrote it")
+    if flags & Flag.PSUM_OUT:
+        buffers.psum_known[rows] = True
     pieces = [slice(None)] if unique else [slice(n, n + 1) for n in number]
     result = np.empty_like(split)
     for piece in pieces:

@@ -19,7 +19,7 @@ def _conv(inputs: int, outputs: int, kernel: int, groups: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
 
 
-def _each(x: Tensor, *layers: nn.Module) -> Tensor:
+def each(x: Tensor, *layers: nn.Module) -> Tensor:
     """Apply layers that know no time axis."""
     steps, batch = x.shape[:2]
     x = x.flatten(0, 1)
@@ -88,7 +88,7 @@ class Downsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.first:
             x = self.encode_lif(x)
-        return _each(x, self.encode_conv, self.encode_bn)
+        return each(x, self.encode_conv, self.encode_bn)
 
 
 class SepConv(nn.Module):
@@ -106,8 +106,8 @@ class SepConv(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _each(self.lif1(x), self.pwconv1, self.bn1)
-        return _each(self.lif2(x), self.dwconv, self.pwconv2, self.bn2)
+        x = each(self.lif1(x), self.pwconv1, self.bn1)
+        return each(self.lif2(x), self.dwconv, self.pwconv2, self.bn2)
 
 
 class ConvBlock(nn.Module):
@@ -126,8 +126,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.Conv(x) + x
-        hidden = _each(self.lif1(x), self.conv1, self.bn1)
-        return x + _each(self.lif2(hidden), self.conv2, self.bn2)
+        hidden = each(self.lif1(x), self.conv1, self.bn1)
+        return x + each(self.lif2(hidden), self.conv2, self.bn2)
 
 
 class Attention(nn.Module):
@@ -153,12 +153,12 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         spikes = self.head_lif(x)
-        q = self._split(self.q_lif(_each(spikes, self.q_conv)))
-        k = self._split(self.k_lif(_each(spikes, self.k_conv)))
-        v = self._split(self.v_lif(_each(spikes, self.v_conv)))
+        q = self._split(self.q_lif(each(spikes, self.q_conv)))
+        k = self._split(self.k_lif(each(spikes, self.k_conv)))
+        v = self._split(self.v_lif(each(spikes, self.v_conv)))
         mixed = (q @ (k.transpose(-2, -1) @ v)) * self.scale
         spikes = self.attn_lif(mixed.transpose(-1, -2).flatten(2, 3))
-        return _each(spikes.unflatten(3, (height, width)), self.proj_conv)
+        return each(spikes.unflatten(3, (height, width)), self.proj_conv)
 
 
 class Mlp(nn.Module):
@@ -174,8 +174,8 @@ class Mlp(nn.Module):
         self.fc2_bn = nn.BatchNorm1d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = _each(self.fc1_lif(x.flatten(3)), self.fc1_conv, self.fc1_bn)
-        out = _each(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)
+        hidden = each(self.fc1_lif(x.flatten(3)), self.fc1_conv, self.fc1_bn)
+        out = each(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)
         return out.unflatten(3, tuple(x.shape[-2:]))
 
 

@@ -3,11 +3,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 from torch import Tensor
 
 __all__ = ["DOWNSAMPLINGS", "STAGES", "CheckpointError", "MetaSpikeFormerConfig", "Shapes",
-           "infer_config"]
+           "configured", "infer_config"]
+
+_Config = TypeVar("_Config")
 
 DOWNSAMPLINGS = ("downsample1_1", "downsample1_2", "downsample2", "downsample3", "downsample4")
 STAGES = ("ConvBlock1_1", "ConvBlock1_2", "ConvBlock2_1", "ConvBlock2_2", "block3", "block4")
@@ -95,6 +98,28 @@ class Shapes:
         return len(found)
 
 
+def configured(kind: type[_Config], sizes: Mapping[str, object],
+               overrides: Mapping[str, object], source: str) -> _Config:
+    """A configuration of stored sizes and what the user, or a default, adds to them.
+
+    An override that contradicts the sizes, or an unknown one, is an error.
+    """
+    known = {field.name for field in fields(kind)}
+    more = {}
+    for name, value in overrides.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if name not in known:
+            raise CheckpointError(f"{source}: {name!r} is not a field of the configuration")
+        if name in sizes and sizes[name] != value:
+            raise CheckpointError(f"{source}: {name} is {sizes[name]} by the stored shapes, "
+                                  f"not {value}")
+        more[name] = value
+    try:
+        return kind(**{**sizes, **more})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: {error}") from error
+
+
 def infer_config(
     state: Mapping[str, Tensor], source: str = "state_dict", **overrides: object
 ) -> MetaSpikeFormerConfig:
@@ -127,16 +152,4 @@ def infer_config(
             hidden, width, _ = shapes(f"{stage}.0.mlp.fc1_conv.weight", 3)
             sizes["mlp_ratio"] = hidden // width
             break
-    known = {field.name for field in fields(MetaSpikeFormerConfig)}
-    for name, value in overrides.items():
-        value = tuple(value) if isinstance(value, list) else value
-        if name not in known:
-            raise CheckpointError(f"{source}: {name!r} is not a field of the configuration")
-        if name in sizes and sizes[name] != value:
-            raise CheckpointError(f"{source}: {name} is {sizes[name]} by the stored shapes, "
-                                  f"not {value}")
-        sizes[name] = value
-    try:
-        return MetaSpikeFormerConfig(**sizes)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
+    return configured(MetaSpikeFormerConfig, sizes, overrides, source)

@@ -2,11 +2,11 @@
 """Sizes of an E-SpikeFormer network, and their inference from a checkpoint's keys and shapes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from sw.models.config import DOWNSAMPLINGS, STAGES, CheckpointError, Shapes
+from sw.models.config import DOWNSAMPLINGS, STAGES, Shapes, configured
 from sw.models.multispike import ROUNDINGS
 
 __all__ = ["E_SIZES", "LARGE_SIZES", "ESpikeFormerConfig", "infer_e_config"]
@@ -172,16 +172,5 @@ def infer_e_config(
     assumed: dict[str, object] = {"strides": (2, 2, 2, 2, 1)[:last]}
     if sizes.get("large"):
         assumed |= {"max_level": 8, "rounding": "up", "head_levels": False, "value_ratio": 1}
-    known = {field.name for field in fields(ESpikeFormerConfig)}
-    for name, value in overrides.items():
-        value = tuple(value) if isinstance(value, list) else value
-        if name not in known:
-            raise CheckpointError(f"{source}: {name!r} is not a field of the configuration")
-        if name in sizes and sizes[name] != value:
-            raise CheckpointError(f"{source}: {name} is {sizes[name]} by the stored shapes, "
-                                  f"not {value}")
-        assumed[name] = value
-    try:
-        return ESpikeFormerConfig(**(assumed | sizes))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
+    assumed = {name: value for name, value in assumed.items() if name not in sizes}
+    return configured(ESpikeFormerConfig, sizes, assumed | overrides, source)

@@ -7,7 +7,7 @@ whatever this network would have fired. Binary neurons are traced as bits, multi
 integer levels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -70,26 +70,33 @@ def write_levels(path: str | Path, trace: Mapping[str, Tensor]) -> None:
                                      for name, levels in trace.items()})
 
 
+Watch = Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]
+"""Called with a neuron's name, module, input and output; what it returns replaces the output."""
+
+
 @torch.no_grad()
-def capture_levels(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run a network of multi-level neurons: its output, and the levels (uint8) of every layer."""
-    record: dict[str, Tensor] = {}
-
-    def hook(name: str):
-        def store(module: MultiSpike, args: tuple, spikes: Tensor) -> None:
-            record[name] = module.levels(args[0])
-        return store
-
-    handles = [module.register_forward_hook(hook(name))
-               for name, module in model.named_modules() if isinstance(module, MultiSpike)]
+def _watched(model: nn.Module, x: Tensor, kind: type[nn.Module], watch: Watch) -> Tensor:
+    """Run a network, watching every neuron of a kind; its output."""
+    handles = [module.register_forward_hook(
+                   lambda module, args, output, name=name: watch(name, module, args[0], output))
+               for name, module in model.named_modules() if isinstance(module, kind)]
     try:
-        return model(x), record
+        return model(x)
     finally:
         for handle in handles:
             handle.remove()
 
 
-@torch.no_grad()
+def capture_levels(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a network of multi-level neurons: its output, and the levels (uint8) of every layer."""
+    record: dict[str, Tensor] = {}
+
+    def store(name: str, module: MultiSpike, given: Tensor, spikes: Tensor) -> None:
+        record[name] = module.levels(given)
+
+    return _watched(model, x, MultiSpike, store), record
+
+
 def teacher_forced_levels(
     model: nn.Module, x: Tensor, trace: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
@@ -99,20 +106,11 @@ def teacher_forced_levels(
     """
     results: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def hook(name: str):
-        def force(module: MultiSpike, args: tuple, spikes: Tensor) -> Tensor:
-            forced = _traced(trace, name, spikes)
-            results[name] = (args[0].clone(), module.levels(args[0]))
-            return forced / module.norm
-        return force
+    def force(name: str, module: MultiSpike, given: Tensor, spikes: Tensor) -> Tensor:
+        results[name] = (given.clone(), module.levels(given))
+        return _traced(trace, name, spikes) / module.norm
 
-    handles = [module.register_forward_hook(hook(name))
-               for name, module in model.named_modules() if isinstance(module, MultiSpike)]
-    try:
-        return model(x), results
-    finally:
-        for handle in handles:
-            handle.remove()
+    return _watched(model, x, MultiSpike, force), results
 
 
 def _traced(trace: Mapping[str, Tensor], name: str, spikes: Tensor) -> Tensor:
@@ -125,26 +123,16 @@ def _traced(trace: Mapping[str, Tensor], name: str, spikes: Tensor) -> Tensor:
     return trace[name].to(spikes.dtype)
 
 
-@torch.no_grad()
 def capture(model: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     """Run the network: its output, and (input, spikes) of every neuron layer by name."""
     record: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def hook(name: str):
-        def store(module: nn.Module, args: tuple, spikes: Tensor) -> None:
-            record[name] = (args[0].clone(), spikes)
-        return store
+    def store(name: str, module: Lif, given: Tensor, spikes: Tensor) -> None:
+        record[name] = (given.clone(), spikes)
 
-    handles = [module.register_forward_hook(hook(name))
-               for name, module in model.named_modules() if isinstance(module, Lif)]
-    try:
-        return model(x), record
-    finally:
-        for handle in handles:
-            handle.remove()
+    return _watched(model, x, Lif, store), record
 
 
-@torch.no_grad()
 def teacher_forced(
     model: nn.Module, x: Tensor, trace: Mapping[str, Tensor]
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
@@ -156,18 +144,10 @@ def teacher_forced(
     """
     results: dict[str, tuple[Tensor, Tensor]] = {}
 
-    def hook(name: str):
-        def force(module: Lif, args: tuple, spikes: Tensor) -> Tensor:
-            forced = _traced(trace, name, spikes)
-            h = module.membrane(args[0], forced)
-            results[name] = (h, (h - module.threshold >= 0).to(torch.uint8))
-            return forced
-        return force
+    def force(name: str, module: Lif, given: Tensor, spikes: Tensor) -> Tensor:
+        forced = _traced(trace, name, spikes)
+        h = module.membrane(given, forced)
+        results[name] = (h, (h - module.threshold >= 0).to(torch.uint8))
+        return forced
 
-    handles = [module.register_forward_hook(hook(name))
-               for name, module in model.named_modules() if isinstance(module, Lif)]
-    try:
-        return model(x), results
-    finally:
-        for handle in handles:
-            handle.remove()
+    return _watched(model, x, Lif, force), results

@@ -7,18 +7,10 @@ published code. Maps are `[T, B, C, H, W]`, as in `sw.models.blocks`, whose bloc
 
 from torch import Tensor, nn
 
+from sw.models.blocks import each
 from sw.models.lif import Lif
 
 __all__ = ["MaskAttention", "V1Block", "V1Mlp"]
-
-
-def _each(x: Tensor, *layers: nn.Module) -> Tensor:
-    """Apply layers that know no time axis."""
-    steps, batch = x.shape[:2]
-    x = x.flatten(0, 1)
-    for layer in layers:
-        x = layer(x)
-    return x.unflatten(0, (steps, batch))
 
 
 class MaskAttention(nn.Module):
@@ -40,11 +32,11 @@ class MaskAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         spikes = self.shortcut_lif(x)
-        q, k, v = (getattr(self, f"{name}_lif")(_each(
+        q, k, v = (getattr(self, f"{name}_lif")(each(
             spikes, getattr(self, f"{name}_conv"), getattr(self, f"{name}_bn")))
             for name in "qkv")
         mask = self.talking_heads_lif((k * v).sum((-2, -1), keepdim=True))
-        return _each(q * mask, self.proj_conv, self.proj_bn)
+        return each(q * mask, self.proj_conv, self.proj_bn)
 
 
 class V1Mlp(nn.Module):
@@ -59,8 +51,8 @@ class V1Mlp(nn.Module):
         self.fc2_bn = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = _each(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
-        return _each(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)
+        hidden = each(self.fc1_lif(x), self.fc1_conv, self.fc1_bn)
+        return each(self.fc2_lif(hidden), self.fc2_conv, self.fc2_bn)
 
 
 class V1Block(nn.Module):

@@ -141,3 +141,21 @@ def test_counts_carry_into_the_next_byte() -> None:
     assert list(buffers.weight[1]) == [0, 0, 1, 0, 0, 0, 0, 0]
     with pytest.raises(MachineError, match="a count of 300 does not fit 1 bytes"):
         key_value(TINY, buffers, KTV.unpack(KTV.pack(**fields | {"parts": 1})), _counts())
+
+
+def test_partial_sums_without_a_value_are_refused() -> None:
+    """Rows that no CONV wrote, and rows that several pixels would write in any order."""
+    pixels = dict(opcode=Opcode.CONV, time_steps=1, repeat=1, columns=2, rows=1, images=1, planes=1,
+                  window_reads=1, psum_pixel_step=2)
+    reads = CONV.unpack(CONV.pack(**pixels, flags=Flag.PSUM_IN | Flag.OUT_SPIKES))
+    writes = CONV.unpack(CONV.pack(**pixels, flags=Flag.PSUM_OUT))
+    buffers = Buffers(TINY)
+    buffers.param[:] = 0
+    with pytest.raises(MachineError, match="a partial sum row is read before any CONV wrote it"):
+        conv(TINY, buffers, reads, _counts())
+    with pytest.raises(MachineError, match="pixels share a partial sum row, but don't pool"):
+        conv(TINY, buffers, writes | {"psum_pixel_step": 0}, _counts())
+    conv(TINY, buffers, writes, _counts())
+    conv(TINY, buffers, reads, _counts())
+    pools = Flag.RESIDUAL_SUM | Flag.PSUM_IN | Flag.PSUM_OUT
+    conv(TINY, buffers, writes | {"psum_pixel_step": 0, "flags": int(pools)}, _counts())

@@ -3,8 +3,7 @@
 
 Every buffer is full of random data, sums, biases and thresholds span their widths, geometry is
 arbitrary, and fields that must not matter (steps of a count of 1, fields of absent flags) are
-random in all of their bits. What the functional simulator refuses is drawn again. Partial sums are
-left to the modes of tb/conv and to networks.
+random in all of their bits. What the functional simulator refuses is drawn again.
 """
 
 from __future__ import annotations
@@ -166,6 +165,15 @@ class _Draw:
                         fields[name] = self.noise(Opcode.CONV, name)
         return self.packed(Opcode.CONV, fields | {"flags": int(flags)})
 
+    def chunk(self, last: dict[str, int]) -> dict[str, int]:
+        """A CONV of other windows whose sums are the first part of those of ``last``."""
+        kept = Flag(last["flags"]) & Flag.RESIDUAL_SUM
+        first = self.conv(kept | (Flag.DEPTHWISE if self.chance(0.3) else Flag(0)))
+        same = ("time_steps", "columns", "rows", "images", "param_base",
+                *(name for name in last if name.startswith(("psum_", "residual_"))))
+        return {**first, **{name: last[name] for name in same}, "repeat": 1,
+                "flags": int(Flag(first["flags"]) | Flag.PSUM_OUT)}
+
     def packed(self, opcode: Opcode, fields: dict[str, int]) -> dict[str, int]:
         """The fields within their bounds."""
         bounds = {name: FORMATS[opcode].fields[name].bounds for name in fields}
@@ -259,6 +267,13 @@ def _try(seed: list[int], preset: Preset, kind: str) -> AcceleratorBench | None:
     for number in range(draw.within(1, 3)):
         fields = draw.kind_of_conv(kind)
         fence = Flag.FENCE if number else Flag(0)
+        if draw.chance(0.25):
+            steps, part = fields["time_steps"], preset.beats_per_tile
+            fields |= {"psum_base": part * draw.within(0, 5), "psum_time_step": part,
+                       "psum_pixel_step": part * (steps + draw.within(0, 2))}
+            first = draw.chunk(fields)
+            bench.add(Opcode.CONV, **first | {"flags": int(Flag(first["flags"]) | fence)})
+            fence = Flag.FENCE | Flag.PSUM_IN
         bench.add(Opcode.CONV, **fields | {"flags": int(Flag(fields["flags"]) | fence)})
     if bench.descriptors[0]["opcode"] is Opcode.KTV:
         for number in range(3):

@@ -89,4 +89,5 @@ def test_features_of_all_stages(family: str) -> None:
         network(images[-1:])
     real = found[0].reshape(made[stages[0]]["residual"].shape)
     error = (made[stages[0]]["residual"] - real).abs().mean() / real.abs().mean()
-    assert float(error) < 0.2
+    print(f"residuals of {stages[0]}: mean error {float(error):.4f}")
+    assert float(error) < 0.1
