@@ -77,6 +77,15 @@ coverage: $(STAMP) ## every test, and which lines of the hardware they reach (ho
 	    tb/top/test_cases.py
 	$(BIN)/python -m tb.coverage
 
+prove: $(STAMP) ## prove the handshake blocks by k-induction, and break each by planted bugs (8 minutes)
+	$(BIN)/python -m tb.prove
+
+imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (20 minutes)
+	$(BIN)/python -m sw.imagenet v2 --time-steps 1 --json build/imagenet/v2_t1.json
+	$(BIN)/python -m sw.imagenet v2 --time-steps 4 --json build/imagenet/v2_t4.json
+	$(BIN)/python -m sw.imagenet v3 --levels planes --json build/imagenet/v3_planes.json
+	$(BIN)/python -m sw.imagenet v3 --levels steps --json build/imagenet/v3_steps.json
+
 place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
 	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2
 

@@ -124,3 +124,13 @@ def test_links_between_pages_hold() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page}: no {target}"
+
+
+def test_make_targets_exist() -> None:
+    """A phony target without a rule does nothing and succeeds; pages name targets that exist."""
+    text = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    rules = set(re.findall(r"^([a-z][a-z-]*):", text, re.MULTILINE))
+    assert set(re.search(r"^\.PHONY:(.*)$", text, re.MULTILINE)[1].split()) == rules
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+        assert named <= rules, f"{page.name}: {', '.join(named - rules)}"

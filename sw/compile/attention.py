@@ -208,12 +208,8 @@ class _Lowering:
         clear = {"clear_rows": step, "clear_time_step": step, "clear_base": base_row}
         for y0 in range(0, height, self.plan.key_rows):
             y1 = min(y0 + self.plan.key_rows, height)
-            ring, pair = self.context.rings["map"], [
-                (self.number, self._key(name, slice_ if name == "k" else c0 // WORD_BITS, (y0, y1)))
-                for name in "kv"]
-            if not all(item in ring.items for item in pair):
-                for item in pair:                       # next to each other, or V may evict K
-                    ring.items.pop(item, None)
+            self.context.together(self.number, [
+                self._key("k", slice_, (y0, y1)), self._key("v", c0 // WORD_BITS, (y0, y1))])
             key, key_extent = self._map("k", slice_, (y0, y1))
             value, value_extent = self._map("v", c0 // WORD_BITS, (y0, y1))
             pitch, value_pitch = self.k.row_bytes // 4, self.v.row_bytes // 4

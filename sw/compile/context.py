@@ -248,6 +248,14 @@ class Context:
         beats = start + (tile - first) * self.param_tile
         return beats * self.preset.beats_per_tile // self.param_tile
 
+    def together(self, number: int, keys: list[Hashable]) -> None:
+        """Before maps are loaded that are used together: unless all are in the map buffer, all are
+        loaded anew, one behind the other, or the last could take the place of the first."""
+        items = self.rings["map"].items
+        if not all((number, key) in items for key in keys):
+            for key in keys:
+                items.pop((number, key), None)
+
     def load_map(self, number: int, layout: MapLayout, key: Hashable, rows: tuple[int, int],
                  beats: tuple[int, int], slices: tuple[int, int]) -> int:
         """First word of a part of a map in the map buffer: `[step, plane][slice][row][pitch]`.

@@ -105,10 +105,7 @@ class _Lowering:
         """(first word, extent) of the tile's word of both inputs; together in the buffer."""
         word = tile * self.preset.lanes // WORD_BITS
         keys = [(layout.name, word, y0, y1) for layout in (self.first, self.second)]
-        items = self.context.rings["map"].items
-        if not all((self.number, key) in items for key in keys):
-            for key in keys:                # next to each other, or one evicts the other
-                items.pop((self.number, key), None)
+        self.context.together(self.number, keys)
         found = []
         for layout, key in zip((self.first, self.second), keys, strict=True):
             row = layout.row_bytes // self.preset.beat_bytes
