@@ -53,6 +53,7 @@ _V2_WIDE = replace(
 _V3 = ESpikeFormerConfig(
     num_classes=10, stem_channels=32, embed_dims=(96, 128, 192), depths=(1, 1, 1, 0, 3),
     num_heads=12, conv_ratio=2, kernels=(3, 3, 3, 3), strides=(1, 2, 2, 1))
+_V3_WIDE = replace(_V3, stem_channels=48, embed_dims=(96, 160, 224), num_heads=14)
 _V3_STAGE = Recipe(epochs=320, batch=1024, muon_lr=6e-3, adam_lr=4e-3, mix=0.6, warp=0.4,
                    colour=0.4, additions=60e6)
 
@@ -65,6 +66,8 @@ PLANS = {plan.name: plan for plan in (
     Plan(name="cifar10_v3_thin", network=_V3, stages=(
         replace(_V3_STAGE, epochs=240, muon_lr=4e-3, adam_lr=2.5e-3, teaching=0.6,
                 additions=48e6),)),
+    Plan(name="cifar10_v3_wide", network=_V3_WIDE, stages=(
+        replace(_V3_STAGE, teaching=0.5, additions=0.0),)),
     Plan(name="cifar10_v2_distilled", network=_V2_WIDE, stages=(
         Recipe(rates=True, epochs=150, batch=1024, muon_lr=6e-3, adam_lr=4e-3, teaching=0.6,
                warp=0.3, colour=0.3),

@@ -60,14 +60,24 @@ def _transfer(rng: np.random.Generator, preset: Preset, low: int, high: int,
         if extent <= memory and buffer_extent <= depth:
             break
     address = low + size * int(rng.integers(0, memory - extent + 1))
+    buffer = int(rng.integers(0, depth - buffer_extent + 1))
     if rng.random() < 0.2:  # walk downwards
         address += size * (count_2 - 1) * step_2
         step_2 = -step_2
+    if rng.random() < 0.2:
+        address += size * (count_1 - 1) * step_1
+        step_1 = -step_1
+    if rng.random() < 0.2:
+        buffer += (count_1 - 1) * buffer_1
+        buffer_1 = -buffer_1
+    if rng.random() < 0.2:
+        buffer += (count_2 - 1) * buffer_2
+        buffer_2 = -buffer_2
     return {
         "address": address, "length": length, "count_1": count_1, "count_2": count_2,
-        "step_1": size * step_1, "step_2": size * step_2 & _MASK,
-        "buffer": int(rng.integers(0, depth - buffer_extent + 1)),
-        "buffer_step_1": buffer_1, "buffer_step_2": buffer_2, "beat_step": beat_step}
+        "step_1": size * step_1 & _MASK, "step_2": size * step_2 & _MASK, "buffer": buffer,
+        "buffer_step_1": buffer_1 & _MASK, "buffer_step_2": buffer_2 & _MASK,
+        "beat_step": beat_step}
 
 
 def random_program(rng: np.random.Generator, preset: Preset, rounds: int,

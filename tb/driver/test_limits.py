@@ -68,6 +68,6 @@ def test_counts_of_one_bit_are_counts(stub_driver, opcode: Opcode) -> None:
             driver.load([(system.PROGRAM, b"".join(program))])
             try:
                 driver.run(system.PROGRAM, 2, system.READABLE, system.WRITABLE, timeout=200_000,
-                           watchdog=20_000)
+                           watchdog=100_000)  # the stub counts up to 2^16 columns
             except DeviceError as error:
                 assert error.code in (ErrorCode.READ_REGION, ErrorCode.WRITE_REGION), error

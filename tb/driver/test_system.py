@@ -10,7 +10,7 @@ import pytest
 from hw.descriptor import CONV, END, KTV, LOAD, STORE, Opcode, Target
 from hw.dma.load import Load
 from hw.presets import get_preset
-from hw.regmap import ErrorCode
+from hw.regmap import ADDRESS_BITS, REGISTERS, Access, ErrorCode, address
 from sim.verilated import ProtocolError
 from sw.driver import (
     Counters,
@@ -291,6 +291,27 @@ def test_registers(stub_driver):
     Driver(driver.transport, driver.preset)
     assert driver.transport.read32(0xFFC) == 0
     assert driver.register("irq_enable") == 3
+
+
+def test_other_addresses_read_zero(stub_driver):
+    driver = stub_driver()
+    for place in range(4 * len(REGISTERS), 1 << ADDRESS_BITS, 4):
+        assert driver.transport.read32(place) == 0, hex(place)
+
+
+def test_writes_elsewhere_change_nothing(stub_driver):
+    """A write to any word that can't be written leaves the ones that can as they are."""
+    driver = stub_driver()
+    writable = {register.name for register in REGISTERS if register.access is Access.WRITE}
+    known = writable | {register.name for register in REGISTERS
+                        if register.access is Access.STROBE}
+    for name in writable:
+        driver.set_register(name, 0x2A5A_5A5A)
+    before = {name: driver.register(name) for name in writable}
+    for place in set(range(0, 1 << ADDRESS_BITS, 4)) - {address(name) for name in known}:
+        driver.transport.write32(place, 0xFFFF_FFFF)
+        assert {name: driver.register(name) for name in writable} == before, hex(place)
+    assert driver.register("status") == 0
 
 
 def test_access_outside_memory_is_a_protocol_error(stub_driver):

@@ -4,8 +4,9 @@
 
 import numpy as np
 import pytest
+from amaranth.utils import exact_log2
 
-from hw.descriptor import Opcode, Target
+from hw.descriptor import LOAD, Opcode, Target
 from hw.dma.load import Load
 from hw.regmap import ErrorCode
 from sw.driver import DeviceError, DeviceTimeout, Region
@@ -28,21 +29,22 @@ def test_far_addresses(stub_driver, seed: int) -> None:
         sizes = [FAR - place - 4096 for place in places]
         if min(sizes) < 0 or any(abs(place - program) < 4096 for place in places):
             continue
-        steps = [int(random.integers(length, max(length + 1, left // 2 // size))) * size
+        count = int(random.integers(2, 6))
+        steps = [int(random.integers(length, max(length + 1, left // count // size))) * size
                  for left in sizes]
-        data = random.integers(0, 256, (2, length * size), dtype=np.uint8)
+        data = random.integers(0, 256, (count, length * size), dtype=np.uint8)
         descriptors = [
-            system.load(address=places[0], length=length, count_1=2, step_1=steps[0],
+            system.load(address=places[0], length=length, count_1=count, step_1=steps[0],
                         buffer_step_1=length, post=1, layer=int(random.integers(65536))),
-            system.store(address=places[1], length=length, count_1=2, step_1=steps[1],
+            system.store(address=places[1], length=length, count_1=count, step_1=steps[1],
                          buffer_step_1=length, wait=1, post=2),
             system.end(wait=2)]
         driver.load([(program, b"".join(descriptors)),
-                     *((places[0] + n * steps[0], data[n]) for n in range(2))])
-        end = places[1] + steps[1] + length * size
+                     *((places[0] + n * steps[0], data[n]) for n in range(count))])
+        end = places[1] + (count - 1) * steps[1] + length * size
         driver.run(program, 3, Region(0, FAR), Region(places[1], end),
                    timeout=100_000, watchdog=20_000)
-        for n in range(2):
+        for n in range(count):
             np.testing.assert_array_equal(
                 driver.read(places[1] + n * steps[1], length * size), data[n])
         with pytest.raises(DeviceError) as caught:      # one byte less at the end, or the beginning
@@ -200,6 +202,24 @@ def test_a_reset_closes_the_gates(stub_driver, kind: str, pause: int) -> None:
     system.good(driver)
 
 
+@pytest.mark.parametrize("kind", ["load", "store"])
+def test_every_bit_of_a_transfer_is_checked(stub_driver, kind: str) -> None:
+    """One bit too many in an address, a step or the buffer: the descriptor is refused."""
+    driver = stub_driver(latency=5)
+    make = getattr(system, kind)
+    address = LOAD.unpack(make())["address"]
+    low = range(exact_log2(driver.preset.beat_bytes))
+    wrong = [({"address_high": 1 << bit}, ErrorCode.ADDRESS_HIGH) for bit in range(32)]
+    wrong += [({"address": address | 1 << bit}, ErrorCode.MISALIGNED) for bit in low]
+    wrong += [({step: 1 << bit}, ErrorCode.MISALIGNED) for bit in low
+              for step in ("step_1", "step_2")]
+    wrong += [({"buffer": 1 << bit}, ErrorCode.BUFFER_RANGE) for bit in range(24, 32)]
+    for fields, code in wrong:
+        with pytest.raises(DeviceError) as caught:
+            system.run(driver, [system.load(length=1), make(**fields), system.end()])
+        assert (caught.value.code, caught.value.index) == (code, 1), fields
+
+
 @pytest.mark.parametrize("before", [5, 33, 77, 1234])
 def test_a_region_may_end_in_the_program(stub_driver, before: int) -> None:
     driver, place = stub_driver(stall=20), system.SOURCE[1] + 4096
@@ -283,6 +303,17 @@ def test_every_unit_waits_for_every_semaphore(stub_driver, kind: str) -> None:
                        watchdog=1000)
         assert driver.register("bytes_written_low") == 0
         system.run(driver, [system.load(length=1, post=1 << number), waits, *end])
+
+
+@pytest.mark.parametrize("kind", ["load", "store", "conv"])
+def test_a_unit_that_waits_holds_up_no_other(stub_driver, kind: str) -> None:
+    """What it waits for comes from a unit that is granted after it asked."""
+    driver = stub_driver(latency=5)
+    for number in range(16):
+        for other in {"load", "store", "conv"} - {kind}:
+            system.run(driver, [getattr(system, kind)(wait=1 << number),
+                                getattr(system, other)(post=1 << number), system.end()],
+                       watchdog=2000)
 
 
 def test_every_semaphore_overflows_alone(stub_driver) -> None:

@@ -75,17 +75,19 @@ def test_shipped_checkpoint_classifies_the_bundled_images():
     assert hits >= 55, f"only {hits} of 64 are right"
 
 
-def test_shipped_levelled_checkpoint():
-    path = DATA.parent / "models" / "cifar10_v3.safetensors"
+@pytest.mark.parametrize(("name", "right", "millions"), [
+    ("cifar10_v3", 58, (55, 65)), ("cifar10_v3_wide", 60, (140, 170))])
+def test_shipped_levelled_checkpoint(name: str, right: int, millions: tuple[int, int]) -> None:
+    path = DATA.parent / "models" / f"{name}.safetensors"
     config, model = load_e_checkpoint(path)
-    assert config == PLANS["cifar10_v3"].network
+    assert config == PLANS[name].network
     with np.load(DATA / "cifar10_test_256.npz") as file:
         x = torch.from_numpy(normalise(file["images"][:64]))
         labels = torch.from_numpy(file["labels"][:64])
     with torch.no_grad():
         hits = int((model(x).argmax(1) == labels).sum())
-    assert hits >= 58, f"only {hits} of 64 are right"
-    assert 55e6 < sum(additions(model, x[:16]).values()) < 65e6
+    assert hits >= right, f"only {hits} of 64 are right"
+    assert millions[0] * 1e6 < sum(additions(model, x[:16]).values()) < millions[1] * 1e6
 
 
 def test_normalised_training_images_are_standard():

@@ -80,5 +80,6 @@ class AcceleratorBench(Bench):
             self.counters = driver.run(
                 0x1000, len(program), Region(0x1000, address), Region(address, end),
                 timeout=4 * limit + 20 * (end - (1 << 16)), watchdog=100_000)
+            assert driver.register("layer") == self.descriptors[-1].get("layer", 0)
             got = driver.read(address, end - address).reshape(-1, size)
         return got, want, self.counters.cycles

@@ -216,7 +216,8 @@ class _Draw:
             weight_time_step=32 * self.within(3, 5), clear_base=0,
             clear_rows=512, clear_time_step=0, diagonal=int(self.chance(0.2)),
             value_planes=self.of(1, 1, 2, 3, 4), key_planes=self.of(1, 1, 2, 3, 4),
-            key_double=self.within(0, 1), value_column_step=self.within(0, 9),
+            key_double=self.within(0, 1),
+            value_column_step=self.within(0, 70 if columns <= 12 else 9),
             value_row_step=self.within(0, 60), value_time_step=self.within(0, 300),
             key_plane_step=self.within(0, 60), value_plane_step=self.within(0, 60))
         if fields["diagonal"]:
