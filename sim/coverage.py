@@ -113,8 +113,8 @@ def points() -> Iterator[None]:
 
 
 def with_points(verilog: str) -> str:
-    """Return Verilog with a point for each of the wires."""
-    parts = []
+    """Return Verilog with a point for each of the wires; Verilator counts lines as in this text."""
+    parts, done = [], 0
     for module in re.split(r"(?<=^endmodule\n)", verilog, flags=re.MULTILINE):
         clock = _CLOCK.search(module)
         when = f"@(posedge {clock[1]})" if clock else "@*"
@@ -122,8 +122,10 @@ def with_points(verilog: str) -> str:
         for wire, path, line in _WIRE.findall(module):
             lines += [f'`line {line} "{path}" 0', f"  always {when} if (\\{wire} ) begin end"]
         if lines:
-            lines.append('`line 1 "addend.v" 0')
             end = module.rindex("endmodule")
+            following = done + module[:end].count("\n") + len(lines) + 2
+            lines.append(f'`line {following} "addend.v" 0')
             module = module[:end] + "\n".join(lines) + "\n" + module[end:]
         parts.append(module)
+        done += module.count("\n")
     return "".join(parts)

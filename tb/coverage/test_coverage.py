@@ -86,3 +86,7 @@ def test_points_are_the_conditional_lines_of_hw() -> None:
     found = [line for line in made.splitlines() if line.startswith("`line") and "hw/" in line]
     assert found and all('"hw/control/semaphores.py"' in line for line in found)
     assert "cover@" not in verilog.convert(Semaphores(16), name="dut", emit_src=False)
+    ends = [(number, int(line.split()[1]))
+            for number, line in enumerate(with_points(text + text).splitlines(), 1)
+            if line.startswith("`line") and '"addend.v"' in line]
+    assert len(ends) == 2 and all(said == number + 1 for number, said in ends), ends
