@@ -57,7 +57,8 @@ ModelFile = Annotated[Path, typer.Argument(
     metavar="MODEL", help="Model file of `addend quantise`.")]
 PresetName = Annotated[str, typer.Option(
     "--preset", metavar="NAME", help=f"Size of the accelerator: {', '.join(PRESETS)}.")]
-IMAGES = ("A picture, a folder of pictures, or an .npy, .npz or .pt file: float32 [N, C, H, W] "
+IMAGES = ("A picture, a folder of pictures, the folder of CIFAR-10's binary version (its test "
+          "images), or an .npy, .npz or .pt file: float32 [N, C, H, W] "
           "already normalised ([N, T, C, H, W] for events), or uint8 [N, H, W, C].")
 
 Limit = Annotated[Optional[int], typer.Option(help="Run the first N images.")]
@@ -278,6 +279,64 @@ def compare(
         if json is not None:
             write_json(json, found.as_json())
     if not found.equal:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    preset: PresetName,
+    rtl: Annotated[int, typer.Option(
+        metavar="N", help="Images, drawn at random, that the RTL also runs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    limit: Limit = None,
+    stalls: Stalls = None,
+    jobs: Annotated[Optional[int], typer.Option(
+        help="Processes.  [default: one for each processor]", show_default=False)] = None,
+    scheduler: Annotated[Optional[str], typer.Option(
+        metavar="ADDRESS", help="Work on the machines of a dask scheduler, such as "
+        "tcp://host:8786, instead of processes here.")] = None,
+    results: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Results so far; an interrupted evaluation goes on from them.  "
+        "[default: build/evaluate/MODEL-PRESET.safetensors]", show_default=False)] = None,
+    layers: Annotated[bool, typer.Option(
+        "--layers", help="Print spikes and additions of all layers.")] = False,
+    json: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Write the totals and layers as JSON.")] = None,
+) -> None:
+    """Accuracy on a whole set by the golden model; a random sample of it on the RTL.
+
+    Exit code 0 if all values are equal, 1 if any differs, 2 if the input is bad.
+
+    Example: `addend evaluate model.safetensors --images cifar-10-batches-bin --preset ecp5
+    --rtl 200`
+    """
+    with _one_sentence():
+        from sw.display import out, progress, show_activity, show_evaluation
+        from sw.evaluation.evaluate import evaluate_set
+        from sw.export import write_json
+        from sw.images import load_images
+        from sw.model_file import load_model
+
+        given = load_images(images, load_model(model), limit=limit)
+        where = results or Path("build", "evaluate", f"{model.stem}-{preset}.safetensors")
+        with progress() as step:
+            found = evaluate_set(model, given, preset, where, rtl=rtl, seed=seed, stalls=stalls,
+                                 jobs=jobs, scheduler=scheduler, step=step)
+        if layers:
+            show_activity(found)
+        show_evaluation(found)
+        if json is not None:
+            write_json(json, found.as_json())
+        if found.simulated < len(given):
+            chosen = {"--images": images, "--preset": preset, "--limit": limit,
+                      "--stalls": stalls, "--seed": seed or None, "--scheduler": scheduler,
+                      "--results": results}
+            out.print(f"the rest on the RTL: addend evaluate {model} " + " ".join(
+                f"{name} {value}" for name, value in chosen.items() if value is not None)
+                + f" --rtl {len(given)}", markup=False, soft_wrap=True)
+    if found.equal < found.simulated:
         raise typer.Exit(FAILED)
 
 

@@ -3,6 +3,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -11,6 +12,9 @@ from rich.table import Table
 from hw.presets import Preset
 from sw.compare import Comparison
 from sw.report import RunReport
+
+if TYPE_CHECKING:
+    from sw.evaluation.evaluate import Evaluation
 
 __all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_comparison",
            "show_layers", "show_report"]
@@ -100,6 +104,47 @@ def show_layers(report: RunReport) -> None:
             "-" if used is None else f"{used:.1%}", number(row["bytes_read"]),
             number(row["bytes_written"]),
             {None: "-", True: "yes", False: "no"}[row["equal"]])
+    out.print(table)
+
+
+def show_evaluation(evaluation: "Evaluation") -> None:
+    """Accuracy, agreement and the cost of an image."""
+    table = Table(title=f"{evaluation.model.name} at T={evaluation.model.time_steps}")
+    for name in ("", "golden model", f"RTL, {evaluation.preset} ({evaluation.adders} adders)"):
+        table.add_column(name, justify="right" if name else "left")
+    right, known = evaluation.right, evaluation.simulated
+
+    def mean(name: str) -> str:
+        return "-" if not known else f"{evaluation.mean(name):,.0f}"
+
+    table.add_row("images", f"{evaluation.images:,}", f"{known:,}")
+    if right is not None:
+        table.add_row("right", f"{right:,} ({right / max(1, evaluation.images):.2%})", "")
+    table.add_row("equal to the golden model", "", "-" if not known else f"{evaluation.equal:,}")
+    table.add_row("useful additions an image", f"{evaluation.additions:,.0f}", "")
+    table.add_row("cycles an image", "", mean("cycles"))
+    table.add_row("adder-cycles an image", "", "-" if not known else
+                  f"{evaluation.adders * evaluation.mean('cycles'):,.0f}")
+    table.add_row("utilisation", "", "-" if not known else f"{evaluation.utilisation:.1%}")
+    table.add_row("bytes read an image", "", mean("bytes_read"))
+    table.add_row("bytes written an image", "", mean("bytes_written"))
+    out.print(table)
+    for difference in evaluation.results.differences[:SHOWN_DIFFERENCES]:
+        out.print(f"difference: {difference}", markup=False, soft_wrap=True)
+    if known:
+        out.print(f"bit-exact: {'yes' if evaluation.equal == known else 'no'} ({known:,} images, "
+                  f"{int(evaluation.results.rtl['values'].sum()):,} values compared)")
+
+
+def show_activity(evaluation: "Evaluation") -> None:
+    """Every layer's spikes and useful additions, means of an image."""
+    table = Table(title=f"{evaluation.model.name}: layers, means of {evaluation.images:,} images")
+    for name in ("layer", "kind", "spikes", "useful additions", "share"):
+        table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
+    for row in evaluation.layers():
+        table.add_row(row["name"], row["kind"], f"{row['spikes']:,.0f}",
+                      f"{row['useful_additions']:,.0f}",
+                      f"{row['useful_additions'] / max(1.0, evaluation.additions):.1%}")
     out.print(table)
 
 

@@ -5,6 +5,7 @@ Event frames are `[N, T, C, H, W]`.
 
 * A picture, or a folder of pictures (sorted by name): scaled so that it covers the input, its
   centre cut out, normalised.
+* The folder of the CIFAR-10 binary version: its 10,000 test images and their labels.
 * `.npy`, `.npz`, `.pt` with floats: already normalised.
 * The same with uint8 `[N, H, W, C]`: treated as pictures.
 
@@ -22,6 +23,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sw.errors import AddendError
 from sw.model_file import IntegerModel
+from sw.train.cifar10 import TEST_FILE, DataError, load_cifar10
 
 __all__ = ["ImageError", "Images", "InputSpec", "load_images"]
 
@@ -74,6 +76,8 @@ def load_images(path: str | Path, model: IntegerModel | InputSpec, *,
         raise ImageError(f"limit is {limit}, must be at least 1")
     if not path.exists():
         raise ImageError(f"{path}: no such file or folder")
+    if (path / TEST_FILE).is_file():
+        return _cifar10(path, spec, limit)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
@@ -85,6 +89,15 @@ def load_images(path: str | Path, model: IntegerModel | InputSpec, *,
         return _pictures([path], spec)
     raise ImageError(f"{path}: unknown kind '{path.suffix}', must be one of "
                      f"{', '.join((*SUFFIXES, *ARRAYS))}")
+
+
+def _cifar10(path: Path, spec: InputSpec, limit: int | None) -> Images:
+    try:
+        pixels, labels = (part[:limit] for part in load_cifar10(path, "test"))
+    except DataError as error:
+        raise ImageError(str(error)) from error
+    return Images([f"{TEST_FILE}[{index:04}]" for index in range(len(pixels))],
+                  _from_bytes(path / TEST_FILE, pixels, spec), labels.tolist())
 
 
 # Pictures -------------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_teaches() -> None:
-    for command in ("quantise", "run", "compare", "compile", "info", "verilog"):
+    for command in ("quantise", "run", "compare", "compile", "info", "verilog",
+                    "evaluate"):
         result = addend(command, "--help")
         assert result.exit_code == 0 and "Example" in result.output
 
@@ -205,6 +206,7 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--limit", "0"], "limit is 0"),
     (["compare", "MODEL", "--images", "none.npz", "--preset", "tiny"], "none.npz: no such file"),
     (["compare", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--jobs", "0"], "jobs is 0"),
+    (["evaluate", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),
     (["compile", "IMAGES", "--preset", "tiny"], "not a whole safetensors file"),
     (["info", "--preset", "huge"], "no preset 'huge'"),
     (["quantise", "MODEL", "--calibration", "IMAGES", "-o", "m.safetensors"],

@@ -18,6 +18,8 @@ from hw.regmap import ErrorCode
 from sim.verilated import VerilatedTransport
 from sw.compile.compiler import compile_model
 from sw.driver import DeviceError, DeviceTimeout, Driver, Region
+from sw.evaluation import cluster
+from sw.evaluation.results import Results
 from sw.golden.network import evaluate
 from sw.images import InputSpec, load_images
 from sw.model_file import IntegerModel, check, load_model, save_model
@@ -91,6 +93,20 @@ def _(folder: Path, _make: Callable) -> None:
 def _images(folder: Path, content: np.ndarray) -> None:
     np.save(folder / "i.npy", content)
     load_images(folder / "i.npy", InputSpec(channels=3, height=4, width=5, frames=1))
+
+
+@case("results of an evaluation of something else", r"r: results of another model \(b, not a\)")
+def _other_results(folder: Path, _: Callable) -> None:
+    Results.empty({"model": "b"}, 1, 1, 1).save(folder / "r")
+    Results.empty({"model": "a"}, 1, 1, 1).load(folder / "r")
+
+
+@case("a scheduler that does not answer", r"scheduler tcp://127\.0\.0\.1:9: no answer within")
+def _no_scheduler(folder: Path, _: Callable) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "CONNECT_SECONDS", 1)
+        with cluster.cluster("tcp://127.0.0.1:9", None):
+            pass
 
 
 @case("images of the wrong shape", r"i\.npy: .*shape \[2, 3, 5, 4\], must be \[N, 3, 4, 5\]")
