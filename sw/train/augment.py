@@ -24,15 +24,16 @@ def _boxes(generator: torch.Generator, count: int, size: int, sides: Tensor) -> 
     return inside[0][:, None, :, None] & inside[1][:, None, None, :]
 
 
-def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Shift each image by up to `padding` pixels (zeros come in) and mirror half of them."""
+def crop_and_flip(images: Tensor, generator: torch.Generator, padding: int = 4,
+                  mirrored: float = 0.5) -> Tensor:
+    """Shift each image by up to `padding` pixels (zeros come in) and mirror a share of them."""
     count, _, size, _ = images.shape
     padded = F.pad(images, [padding] * 4)
     shifts = (_random(generator, 2, count) * (2 * padding + 1)).long()
     grid = torch.arange(size, device=images.device)
     rows, columns = shifts[0][:, None] + grid, shifts[1][:, None] + grid
-    mirrored = _random(generator, count) < 0.5
-    columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    flipped = _random(generator, count) < mirrored
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
     item = torch.arange(count, device=images.device)[:, None, None]
     chosen = padded.permute(0, 2, 3, 1)[item, rows[:, :, None], columns[:, None, :]]
     return chosen.permute(0, 3, 1, 2)

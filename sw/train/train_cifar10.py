@@ -6,7 +6,7 @@
     python -m sw.train.train_cifar10 --plan cifar10_v3_thin --data cifar-10-batches-bin \\
         --teacher run_v3/cifar10_v3.safetensors --initial run_v3/cifar10_v3.safetensors \\
         --output run_thin
-    python -m sw.train.train_cifar10 --plan cifar10_v2_distilled --data cifar-10-batches-bin \\
+    python -m sw.train.train_cifar10 --plan cifar10_v2_wide --data cifar-10-batches-bin \\
         --teacher run_v3/cifar10_v3.safetensors --output run_v2
 
 On one GPU. After an interruption the same command goes on from the last saved epoch
@@ -62,7 +62,7 @@ def _smoke(output: Path) -> None:
     with np.load(Path(__file__).parents[2] / "data" / "cifar10_calibration_256.npz") as file:
         data = _tensors(file["images"], file["labels"], "cpu")
     teacher = None
-    for name in ("cifar10_v3", "cifar10_v3_thin", "cifar10_v2_distilled"):
+    for name in ("cifar10_v3", "cifar10_v3_thin", "cifar10_v2_wide"):
         print(name, flush=True)
         Trainer(smoke_plan(PLANS[name]), output / name, data, data, data, 0, compile_model=False,
                 teacher=teacher, initial=teacher if name == "cifar10_v3_thin" else None).train()

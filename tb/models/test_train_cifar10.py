@@ -258,7 +258,7 @@ def test_smoke_run_of_both_families(tmp_path: Path):
         x = torch.from_numpy(normalise(file["images"][:32]))
         data = x, torch.from_numpy(file["labels"][:32].astype(np.int64))
     teacher = None
-    for name in ("cifar10_v3", "cifar10_v3_thin", "cifar10_v2_distilled"):
+    for name in ("cifar10_v3", "cifar10_v3_thin", "cifar10_v2_wide"):
         trainer = Trainer(smoke_plan(PLANS[name]), tmp_path / name, data, data, data, 0,
                           compile_model=False, teacher=teacher)
         trainer.train()
