@@ -193,6 +193,8 @@ def run(
     stalls: Stalls = None,
     jobs: Jobs = None,
     levels: Levels = LevelMode.planes,
+    batch: Annotated[int, typer.Option(
+        help="Images of one run of the accelerator, which share loaded weights.")] = 1,
     layers: Annotated[bool, typer.Option(
         "--layers", help="Print a table of all layers.")] = False,
     features: Annotated[Optional[Path], typer.Option(
@@ -223,7 +225,8 @@ def run(
         given = load_images(images, network, limit=limit)
         with progress() as step:
             report = run_images(network, given, size, backend=backend.value, stalls=stalls,
-                                jobs=jobs, level_mode=levels.value, step=step)
+                                jobs=jobs, level_mode=levels.value, batch=batch,
+                                step=step)
         if layers:
             show_layers(report)
         show_report(report)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated accelerator that runs one compiled program for one image after the other."""
+"""A simulated accelerator that runs one compiled program for one batch after the other."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -55,16 +55,19 @@ class Device:
     def close(self) -> None:
         self.transport.close()
 
-    def run(self, given: Mapping[str, torch.Tensor], number: int) -> tuple[Counters, list[int]]:
-        """Run image `number` from the tensors `given`; its counters, and cycles of each layer.
+    def run(self, given: Mapping[str, torch.Tensor] | Sequence[Mapping[str, torch.Tensor]],
+            number: int) -> tuple[Counters, list[int]]:
+        """Run image `number`, or the batch from it on, from the tensors `given` of each image.
 
-        Raises one of `failures`; what was written until then can be read all the same.
+        Returns counters, and cycles of each layer, of the whole batch. Raises one of `failures`;
+        what was written until then can be read all the same.
         """
         program, memory = self.program, self.transport.memory
         readable, writable = Region(*program.read_region), Region(*program.write_region)
         memory[writable.base:writable.limit] = POISON
-        for name, value in given.items():
-            program.write_tensor(memory, name, value.numpy())
+        for place, tensors in enumerate([given] if isinstance(given, Mapping) else given):
+            for name, value in tensors.items():
+                program.write_tensor(memory, name, value.numpy(), number=place)
         self.transport.start()
         # every image has a seed of its own, whichever device runs it, and whenever
         self.transport.inner.set_timing(
@@ -79,11 +82,11 @@ class Device:
             raise
         return counters, self.transport.layers(counters.cycles)
 
-    def tensors(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """Tensors as they are in memory now."""
+    def tensors(self, names: Iterable[str], place: int = 0) -> dict[str, torch.Tensor]:
+        """Tensors of an image of the batch, as they are in memory now."""
         memory = self.transport.memory
         return {name: torch.from_numpy(np.ascontiguousarray(
-            self.program.read_tensor(memory, name))) for name in names}
+            self.program.read_tensor(memory, name, number=place))) for name in names}
 
 
 OpenDevice = Callable[[Program], Device]

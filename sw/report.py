@@ -115,6 +115,8 @@ class RunReport:
     time_steps: int
     classes: tuple[str, ...]
     logits_scale: float
+    batch: int = 1
+    """Images of a run of the accelerator, which share weights."""
     images: list[ImageResult] = field(default_factory=list)
     seconds_compile: float = 0.0
     seconds_build: float = 0.0
@@ -203,7 +205,8 @@ class RunReport:
             "images": len(self.images), "names": [image.name for image in self.images],
             "predictions": self.predictions, "truths": self.truths, "correct": self.correct,
             "classes": list(self.classes), "logits": [image.logits for image in self.images],
-            "logits_scale": self.logits_scale, "adders": self.adders, "cycles": self.cycles,
+            "logits_scale": self.logits_scale, "batch": self.batch,
+            "adders": self.adders, "cycles": self.cycles,
             "cycles_per_image": [image.cycles for image in self.images],
             "useful_additions": self.useful_additions,
             "useful_additions_per_image": [image.useful_additions for image in self.images],

@@ -95,7 +95,7 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
 def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "rtl",
         stalls: int | None = None, latency: int = 100, jobs: int | None = None,
         effort: str | None = None, open_device: OpenDevice | None = None,
-        keep_going: bool = False, level_mode: str = "planes",
+        keep_going: bool = False, level_mode: str = "planes", batch: int = 1,
         step: Step = silent) -> RunReport:
     """Run every image and, on the RTL, compare every tensor with the golden model.
 
@@ -104,21 +104,25 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
     accelerators are simulated side by side (default: one for each processor), `effort` the C++
     compiler's for the simulation (default: for long runs). `open_device` makes them in another
     way. With `keep_going` an accelerator's failure doesn't end the run: what it had written is
-    compared, and the next image gets a fresh accelerator. `level_mode` is `compile_model`'s.
+    compared, and the next image gets a fresh accelerator. `level_mode` and `batch`, the images of a
+    run, are `compile_model`'s; the cycles and bytes of a batch are shared evenly among its images,
+    and a last batch that is short runs its last image again in the places that are left.
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
-    jobs = min(len(images), checked_jobs(jobs))
+    if batch < 1:
+        raise AddendError(f"batch is {batch}, must be at least 1")
+    jobs = min(-(-len(images) // batch), checked_jobs(jobs))
     report = RunReport(model=model.name, preset=preset.name, backend=backend,
                        adders=preset.adders, time_steps=model.time_steps,
-                       classes=model.classes, logits_scale=model.logits.scale)
+                       classes=model.classes, logits_scale=model.logits.scale, batch=batch)
     integers = quantise_images(model, images.pixels)
     devices: list[Device] = []
     if backend == "golden":
         jobs, what = 1, model.name
     else:
         what = f"{model.name} on {preset.name}"
-        fresh = _opener(model, preset, report, level_mode, step, open_device or partial(
+        fresh = _opener(model, preset, report, level_mode, batch, step, open_device or partial(
             Device, layers=len(model.layers), stalls=stalls, latency=latency, effort=effort))
         start = time.monotonic()
         devices = [fresh() for _ in range(jobs)]
@@ -127,26 +131,28 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
     for slot in range(jobs):
         free.put(slot)
 
-    def work(number: int) -> ImageResult:
+    def work(numbers: range) -> list[ImageResult]:
         slot = free.get()
         try:
             if backend == "golden":
-                return _golden_image(model, images, number, integers[number])
+                return [_golden_image(model, images, number, integers[number])
+                        for number in numbers]
             if devices[slot].failed:
                 devices[slot].close()
                 devices[slot] = fresh()
-            return _rtl_image(model, images, number, integers[number], devices[slot], keep_going)
+            return _rtl_images(model, images, numbers, integers, devices[slot], keep_going)
         finally:
             free.put(slot)
 
     start = time.monotonic()
     try:
         with ThreadPoolExecutor(jobs) as pool:
-            results = pool.map(work, range(len(images)))
+            results = pool.map(work, [range(first, min(first + batch, len(images)))
+                                      for first in range(0, len(images), batch)])
             step(f"{what}, images", 0, len(images))
             try:
                 for result in results:
-                    report.images.append(result)
+                    report.images += result
                     step(f"{what}, images", len(report.images), len(images))
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -172,12 +178,12 @@ def failure_text(error: Exception, model: IntegerModel) -> str:
     return str(error)
 
 
-def _opener(model: IntegerModel, preset: Preset, report: RunReport, level_mode: str, step: Step,
-            open_device: OpenDevice) -> Callable[[], Device]:
+def _opener(model: IntegerModel, preset: Preset, report: RunReport, level_mode: str, batch: int,
+            step: Step, open_device: OpenDevice) -> Callable[[], Device]:
     """Compile the model; returns what opens one more device with its program."""
     step(f"compiling {model.name} for {preset.name}", 0, 0)
     start = time.monotonic()
-    program = compile_model(model, preset, level_mode=level_mode)
+    program = compile_model(model, preset, level_mode=level_mode, batch=batch)
     report.seconds_compile = time.monotonic() - start
     step(f"building the simulation of {preset.name}", 0, 0)
     return partial(open_device, program)
@@ -189,22 +195,36 @@ def _golden_image(model: IntegerModel, images: Images, number: int,
     return _result(model, images, number, golden, golden, compared=False)
 
 
-def _rtl_image(model: IntegerModel, images: Images, number: int, image: torch.Tensor,
-               device: Device, keep_going: bool) -> ImageResult:
-    golden = evaluate(model, image)
+def _rtl_images(model: IntegerModel, images: Images, numbers: range, integers: torch.Tensor,
+                device: Device, keep_going: bool) -> list[ImageResult]:
+    """The account of a batch's images, each with its share of the cycles and bytes."""
+    given = [{model.input.tensor: integers[min(number, numbers[-1])]}
+             for number in range(numbers[0], numbers[0] + device.program.batch)]
     counters = cycles = failure = None
     try:
-        counters, cycles = device.run({model.input.tensor: image}, number)
+        counters, cycles = device.run(given, numbers[0])
     except device.failures as error:
         if not keep_going:
             raise
         failure = failure_text(error, model)
-    found = device.tensors(name for layer in model.layers for name in layer.outputs.values())
-    result = replace(_result(model, images, number, golden, found, cycles, device.transfers,
-                             compared=True), failure=failure)
-    return result if counters is None else replace(
-        result, cycles=counters.cycles, bytes_read=counters.bytes_read,
-        bytes_written=counters.bytes_written, additions=counters.additions)
+    results = []
+    for place, number in enumerate(numbers):
+        def share(total: int, place: int = place) -> int:
+            return total // len(numbers) + (place < total % len(numbers))
+
+        found = device.tensors((name for layer in model.layers
+                                for name in layer.outputs.values()), place)
+        result = _result(
+            model, images, number, evaluate(model, integers[number]), found,
+            None if cycles is None else [share(layer) for layer in cycles],
+            [(share(read), share(written)) for read, written in device.transfers], compared=True)
+        if counters is not None:
+            result = replace(result, cycles=share(counters.cycles),
+                             bytes_read=share(counters.bytes_read),
+                             bytes_written=share(counters.bytes_written),
+                             additions=share(counters.additions))
+        results.append(replace(result, failure=failure))
+    return results
 
 
 def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, torch.Tensor],

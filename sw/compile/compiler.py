@@ -33,8 +33,10 @@ CONVS = ("conv", "depthwise", "head")
 def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
                   densities: Mapping[str, float] | None = None,
                   layers: Collection[str] | None = None,
-                  level_mode: str = "planes") -> Program:
-    """Compile ``model`` for ``preset``, for one image at a time.
+                  level_mode: str = "planes", batch: int = 1) -> Program:
+    """Compile ``model`` for ``preset``, for runs of ``batch`` images.
+
+    The images of a batch share each weight that is loaded where the buffers allow it.
 
     With ``layers`` only these are run, in the model's order; the host writes the tensors that they
     read and no other of them makes (`Program.write_tensor`).
@@ -53,6 +55,8 @@ def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
     if level_mode not in LEVEL_MODES:
         raise CompileError(f"level_mode must be one of {', '.join(LEVEL_MODES)}, "
                            f"not {level_mode!r}")
+    if batch < 1:
+        raise CompileError(f"batch is {batch}, must be at least 1")
     names = [layer.name for layer in model.layers]
     unknown = set(layers or ()) - set(names)
     if unknown:
@@ -61,14 +65,14 @@ def compile_model(model: IntegerModel, preset: Preset, *, memory_base: int = 0,
     if not chosen:
         raise CompileError("no layer is to be compiled")
     return _Compiler(model, preset, memory_base, dict(densities or {}),
-                     level_mode == "steps").compile(chosen)
+                     level_mode == "steps", batch).compile(chosen)
 
 
 class _Compiler:
     def __init__(self, model: IntegerModel, preset: Preset, base: int,
-                 densities: dict[str, float], ones: bool) -> None:
+                 densities: dict[str, float], ones: bool, batch: int) -> None:
         self.model, self.preset, self.densities = model, preset, densities
-        self.context = Context.create(model, preset, base, ones)
+        self.context = Context.create(model, preset, base, ones, batch)
         self.readers: dict[str, list[int]] = {}
         for number, layer in enumerate(model.layers):
             for name in dict.fromkeys(layer.inputs):
@@ -183,18 +187,24 @@ class _Compiler:
     def _place(self) -> tuple[int, int]:
         """Give every tensor its address; returns the region that the accelerator writes."""
         memory = self.context.memory
-        start = memory.end
-        for name, tensor in self.model.tensors.items():
-            layout = self._layout(name)
-            layout.address = memory.reserve(layout.size)
-            self.context.layouts[name] = layout
-            if tensor.kind == "image":
-                start = memory.end
-                continue
+        inputs = [name for name, tensor in self.model.tensors.items() if tensor.kind == "image"]
+        for images in (inputs, [name for name in self.model.tensors if name not in inputs]):
+            start = memory.end
+            for number in range(self.context.batch):
+                for name in images:
+                    self._place_tensor(name, number)
+        return start, memory.end
+
+    def _place_tensor(self, name: str, image: int) -> None:
+        layout = self._layout(name)
+        layout.address = self.context.memory.reserve(layout.size)
+        self.context.images[image][name] = layout
+        if image:
+            layout.name = f"{name}[{image}]"
+        if not isinstance(layout, ImageLayout):
             units, rows = ((layout.slices, layout.height) if isinstance(layout, MapLayout) else
                            (layout.tiles, layout.shape[2] if len(layout.shape) > 1 else 1))
-            self.context.schedule.declare(name, units, rows)
-        return start, memory.end
+            self.context.schedule.declare(layout.name, units, rows)
 
     # Layers -----------------------------------------------------------------------------------
 
@@ -209,7 +219,7 @@ class _Compiler:
         return Program(
             model_name=self.model.name, preset=self.preset, base=memory.base,
             size=memory.end - memory.base, segments=tuple(memory.segments),
-            descriptors=tuple(descriptors), address=address, tensors=self.context.layouts,
+            descriptors=tuple(descriptors), address=address, images=tuple(self.context.images),
             input_name=self.model.input.tensor, logits_name=self.model.logits.tensor,
             read_region=(memory.base, memory.end), write_region=write_region, layers=tuple(rows),
             model_layers=len(self.model.layers))
@@ -223,21 +233,16 @@ class _Compiler:
         blocks = chunks = 1
         self._check_sum(layer)
         made = self._plan(number, slice_in, slice_out)
-        if isinstance(made, Cost):
-            cost = made
-            lower_pool(self.context, number)
-        elif isinstance(made, MaskPlan):
-            cost, blocks = made.cost, ceil_div(layer.in_size[0], made.rows)
-            lower_mask(self.context, number, made)
-        elif isinstance(made, AttentionPlan):
-            cost, blocks = made.cost, (ceil_div(layer.in_size[0], made.rows)
-                                       * ceil_div(layer.in_size[1], made.columns))
-            lower_attention(self.context, number, made)
-        else:
+        if isinstance(made, ConvPlan):
             cost, blocks = made.cost, len(made.blocks(layer.out_size))
             shape = conv_shape(self.context, number, slice_in, slice_out, self._density(layer))
             chunks = len(made.chunks) * shape.slices
             lower_conv(self.context, number, shape, made)
+        else:
+            cost = (made if isinstance(made, Cost) else made.cost).times(self.context.batch)
+            for image in range(self.context.batch):
+                self.context.turn_to(number, image)
+                blocks = self._lower_image(number, made)
         return LayerRow(
             name=layer.name, kind=layer.kind,
             out_shape=tuple(self.model.tensors[next(iter(layer.outputs.values()))].shape),
@@ -246,6 +251,18 @@ class _Compiler:
             cycles=cost.cycles, compute_cycles=cost.compute, additions=cost.additions,
             bytes_read=cost.read, bytes_written=cost.written,
             descriptors=len(schedule.ops) - before)
+
+    def _lower_image(self, number: int, made: AttentionPlan | MaskPlan | Cost) -> int:
+        """Emit a layer that takes image after image; returns its blocks."""
+        height, width = self.model.layers[number].in_size
+        if isinstance(made, MaskPlan):
+            lower_mask(self.context, number, made)
+            return ceil_div(height, made.rows)
+        if isinstance(made, AttentionPlan):
+            lower_attention(self.context, number, made)
+            return ceil_div(height, made.rows) * ceil_div(width, made.columns)
+        lower_pool(self.context, number)
+        return 1
 
     def _check_sum(self, layer: Layer) -> None:
         bound = self.model.acc_bound(layer)

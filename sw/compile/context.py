@@ -144,7 +144,8 @@ class Context:
     model: IntegerModel
     preset: Preset
     memory: Memory
-    layouts: dict[str, Layout]
+    images: list[dict[str, Layout]]
+    """The layouts of each image's tensors, by name."""
     schedule: Schedule
     rings: dict[str, Ring]
     params: dict[int, int] = dataclasses.field(default_factory=dict)
@@ -153,15 +154,37 @@ class Context:
     """Addresses of constants that layers share."""
     ones: bool = False
     """Levels are that many binary spikes, one in each of D planes (virtual time steps)."""
+    image: int = 0
+    """Of the batch: the one that is worked on."""
     _psum_turn: bool = False
 
     @classmethod
-    def create(cls, model: IntegerModel, preset: Preset, base: int, ones: bool) -> Context:
+    def create(cls, model: IntegerModel, preset: Preset, base: int, ones: bool,
+               batch: int) -> Context:
         """A fresh one."""
         schedule = Schedule(preset, [layer.name for layer in model.layers])
         rings = {name: (Halves if name == "weight" else Ring)(size)
                  for name, size in schedule.sizes.items() if name != "out"}
-        return cls(model, preset, Memory(base, preset.beat_bytes), {}, schedule, rings, ones=ones)
+        return cls(model, preset, Memory(base, preset.beat_bytes), [{} for _ in range(batch)],
+                   schedule, rings, ones=ones)
+
+    @property
+    def batch(self) -> int:
+        """Images of a run."""
+        return len(self.images)
+
+    @property
+    def layouts(self) -> dict[str, Layout]:
+        """Layouts of the tensors of the image that is worked on."""
+        return self.images[self.image]
+
+    def turn_to(self, number: int, image: int) -> None:
+        """Work on another image: what a layer computed for the last one is forgotten."""
+        self.image = image
+        for name in ("weight", "residual"):
+            items = self.rings[name].items
+            for key in [key for key in items if key[0] == number]:
+                del items[key]
 
     def planes(self, tensor: Tensor) -> int:
         """Planes of a map in memory."""
@@ -252,9 +275,9 @@ class Context:
         """Before maps are loaded that are used together: unless all are in the map buffer, all are
         loaded anew, one behind the other, or the last could take the place of the first."""
         items = self.rings["map"].items
-        if not all((number, key) in items for key in keys):
+        if not all((number, self.image, key) in items for key in keys):
             for key in keys:
-                items.pop((number, key), None)
+                items.pop((number, self.image, key), None)
 
     def load_map(self, number: int, layout: MapLayout, key: Hashable, rows: tuple[int, int],
                  beats: tuple[int, int], slices: tuple[int, int]) -> int:
@@ -287,7 +310,7 @@ class Context:
                 self.schedule.load(number, Target.MAP, fields, (start, start + size),
                                    (layout.name, slices, rows))
 
-        start = self.rings["map"].get((number, key), size, fill)
+        start = self.rings["map"].get((number, self.image, key), size, fill)
         return start * self.preset.beat_words
 
     def load_residual(self, number: int, layout: ResidualLayout, key: Hashable, tile: int,
@@ -306,7 +329,7 @@ class Context:
             self.load_runs(number, Target.RESIDUAL, address, start, runs,
                            (layout.name, (tile, tile + 1), rows))
 
-        start = self.rings["residual"].get((number, key), size, fill)
+        start = self.rings["residual"].get((number, self.image, key), size, fill)
         return start * self.preset.beats_per_tile // pixel
 
     def store_map(self, number: int, layout: MapLayout, base: int, slice_: int,

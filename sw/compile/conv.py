@@ -2,6 +2,7 @@
 """Lowering of conv, depthwise and head layers."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         out_channels=layer.out_channels,
         residual_steps=tensors[layer.residual].steps if layer.residual else 0,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
-        out_planes=context.out_planes(layer), out_slice_words=slice_out, density=density)
+        out_planes=context.out_planes(layer), out_slice_words=slice_out, batch=context.batch,
+        density=density)
 
 
 def _summed_steps(context: Context, layer: Layer) -> int:
@@ -81,33 +83,60 @@ class _Lowering:
         self.context, self.number, self.shape, self.plan = context, number, shape, tiling
         self.layer = layer = context.model.layers[number]
         self.preset = context.preset
-        source = context.layouts[layer.inputs[0]]
-        self.source = source.windows if isinstance(source, ImageLayout) else source
         weight = layer.weight.numpy()
-        if isinstance(source, ImageLayout):
+        if isinstance(context.layouts[layer.inputs[0]], ImageLayout):
             weight = weight.reshape(len(weight), -1, 1, 1)
         magnitude = context.model.input_magnitude(layer)
         self.weights = WeightStore(context, number, shape, tiling, weight,
                                    magnitude * _summed_steps(context, layer))
-        total = (tiling.word_regions * tiling.word_beats
-                 + tiling.value_regions * tiling.value_beats)
+        words, values = (tiling.group * beats for beats in (tiling.word_beats, tiling.value_beats))
+        total = tiling.word_regions * words + tiling.value_regions * values
         base = self.preset.out_beats - total if number % 2 else 0
-        self.words = [base + n * tiling.word_beats for n in range(tiling.word_regions)]
-        base += tiling.word_regions * tiling.word_beats
-        self.values = [base + n * tiling.value_beats for n in range(tiling.value_regions)]
-        self._map_extent = self._word_extent = (0, 0)
+        self.words = [base + n * words for n in range(tiling.word_regions)]
+        base += tiling.word_regions * words
+        self.values = [base + n * values for n in range(tiling.value_regions)]
+        self._map_extent = (0, 0)
+        self._word_extents = [(0, 0)] * tiling.group
+        self.images = range(tiling.group)
+        self.place = 0
 
     def run(self) -> None:
         lanes, per_word = self.preset.lanes, WORD_BITS // self.preset.lanes
         per_slice = self.shape.out_slice_words * per_word if self.shape.out_planes else 1
         tiles = ceil_div(self.shape.out_channels, lanes)
+        group = self.plan.group
         for first, last in self.plan.passes:
-            for block in self.plan.blocks(self.shape.out_size):
-                for tile in range(first, last):
-                    self._tile(block, tile, tile % per_slice == 0)
-                    if self.shape.out_planes and (tile % per_slice == per_slice - 1
-                                                  or tile == tiles - 1):
-                        self._store_words(block, tile // per_slice)
+            for image in range(0, self.context.batch, group):
+                self.images = range(image, image + group)
+                for block in self.plan.blocks(self.shape.out_size):
+                    for tile in range(first, last):
+                        self._tile(block, tile, tile % per_slice == 0)
+                        if self.shape.out_planes and (tile % per_slice == per_slice - 1
+                                                      or tile == tiles - 1):
+                            for _ in self._each_image():
+                                self._store_words(block, tile // per_slice)
+
+    def _each_image(self) -> Iterator[int]:
+        """Turn to one image of the group after the other; yields its place in the group."""
+        for place, image in enumerate(self.images):
+            self.place, self.context.image = place, image
+            yield place
+
+    @property
+    def source(self) -> MapLayout:
+        """The map that the image's windows lie in."""
+        source = self.context.layouts[self.layer.inputs[0]]
+        return source.windows if isinstance(source, ImageLayout) else source
+
+    @property
+    def word_base(self) -> int:
+        """Of the image, in the output buffer."""
+        return self.words[0] + self.place * self.plan.word_beats
+
+    @property
+    def value_base(self) -> int:
+        """Of the image, in the output buffer."""
+        return self.values[0] + self.place * self.plan.value_beats
 
     # One tile of a block ----------------------------------------------------------------------
 
@@ -115,15 +144,18 @@ class _Lowering:
         if opens:
             self.words.append(self.words.pop(0))
         self.values.append(self.values.pop(0))
-        self._psum = self.context.psum_region(
-            self.shape.steps * block.pixels * self.preset.beats_per_tile)
+        rows = self.shape.steps * block.pixels * self.preset.beats_per_tile
+        psums = self.context.psum_region(self.plan.group * rows)[0]
         slices = self.shape.slices
         count = slices * len(self.plan.chunks)
         for s in range(slices):
             for chunk in range(len(self.plan.chunks)):
                 at = s * len(self.plan.chunks) + chunk
-                self._conv(block, tile, s, chunk, at == 0, at == count - 1)
-        self._store_values(block, tile)
+                for place in self._each_image():
+                    self._psum = psums + place * rows, psums + (place + 1) * rows
+                    self._conv(block, tile, s, chunk, at == 0, at == count - 1)
+        for _ in self._each_image():
+            self._store_values(block, tile)
 
     def _conv(self, block: Block, tile: int, s: int, chunk: int, first: bool,
               last: bool) -> None:
@@ -227,12 +259,12 @@ class _Lowering:
         if shape.writes_residual or shape.raw:
             flags |= Flag.OUT_RESIDUAL if shape.writes_residual else Flag.OUT_RAW
             pixel = preset.lanes * (16 if shape.writes_residual else 32) // preset.axi_bits
-            base = self.values[0]
+            base = self.value_base
             fields |= {"value_base": base, "value_pixel_step": pixel,
                        "value_time_step": pixel * block.pixels}
             writes.append((base, base + shape.steps * block.pixels * pixel))
         if shape.out_planes:
-            base, words = self.words[0], shape.out_slice_words
+            base, words = self.word_base, shape.out_slice_words
             row = ceil_div(block.columns * words, preset.beat_words)
             size, plane = word_beats(preset, shape, block.rows, block.columns)
             first_word = base * preset.beat_words
@@ -250,8 +282,8 @@ class _Lowering:
                 "word_base": first_word + channel // WORD_BITS % words,
                 "word_column_step": words, "word_row_step": row * preset.beat_words,
                 "word_time_step": block.rows * row * preset.beat_words}
-            self._word_extent = (base, base + size)
-            writes.append(self._word_extent)
+            self._word_extents[self.place] = (base, base + size)
+            writes.append((base, base + size))
         return flags
 
     # Stores -----------------------------------------------------------------------------------
@@ -259,18 +291,18 @@ class _Lowering:
     def _store_words(self, block: Block, slice_: int) -> None:
         layout = self.context.layouts[self.layer.map_output[1]]
         self.context.store_map(
-            self.number, layout, self.words[0], slice_, (block.y0, block.y1),
-            (block.x0, block.x1), self._word_extent)
+            self.number, layout, self.word_base, slice_, (block.y0, block.y1),
+            (block.x0, block.x1), self._word_extents[self.place])
 
     def _store_values(self, block: Block, tile: int) -> None:
         if self.shape.writes_residual:
             self.context.store_values(
-                self.number, self.context.layouts[self.layer.outputs["residual"]], self.values[0],
+                self.number, self.context.layouts[self.layer.outputs["residual"]], self.value_base,
                 tile, (block.y0, block.y1), (block.x0, block.x1))
         elif self.shape.raw:
             layout: LogitsLayout = self.context.layouts[self.layer.outputs["logits"]]
             length = layout.tile_bytes // self.preset.beat_bytes
-            base = self.values[0]
+            base = self.value_base
             self.context.schedule.store(self.number, {
                 "address": layout.address + tile * layout.tile_bytes, "buffer": base,
                 "length": length, "count_1": 1, "count_2": 1}, (base, base + length),

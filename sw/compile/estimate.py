@@ -42,6 +42,10 @@ class Cost:
     written: int
     """Bytes written."""
 
+    def times(self, images: int) -> "Cost":
+        """Of that many images, one behind the other."""
+        return Cost(*(images * value for value in dataclasses.astuple(self)))
+
 
 def chunk_entries(first: int, last: int, string: int, banks: int) -> int:
     """FIFO entries of window words ``first`` to ``last - 1``."""
@@ -69,10 +73,11 @@ def _beat_cycles(preset: Preset, shape: "ConvShape") -> int:
     return max(1, values + planes) + (shape.repeat - 1) * max(1, planes)
 
 
-def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, tiles: int,
-              passes: int, chunks: tuple[tuple[int, int], ...], map_beats: int, map_stays: bool,
-              weights_stay: bool, tile_rows: int, overlap: bool) -> Cost:
-    """Cost of a tiling; the arguments are those of a `ConvPlan`."""
+def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pixels: int,
+              blocks: int, tiles: int, passes: int, chunks: tuple[tuple[int, int], ...],
+              map_beats: int, map_stays: bool, weights_stay: bool, tile_rows: int,
+              overlap: bool) -> Cost:
+    """Cost of a tiling for all images of a batch; the arguments are those of a `ConvPlan`."""
     (height, width), parts = shape.out_size, preset.beats_per_tile
     results = height * width * shape.steps
     units = results * shape.planes
@@ -89,23 +94,24 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, pixels: int, blocks: int, t
         beats = results * parts * (_beat_cycles(preset, shape) if last_chunk else 1)
         compute += max(added / preset.groups, reads, beats) + blocks * CHANGE_OVER
         additions += added
-    compute, additions = (value * shape.slices * tiles for value in (compute, additions))
+    compute, additions = (value * shape.slices * tiles * batch for value in (compute, additions))
     beat = preset.beat_bytes
-    map_loads = blocks * passes
+    map_loads = blocks * passes * batch
     if shape.depthwise:
         map_loads *= ceil_div(tiles * preset.lanes, WORD_BITS)
     elif not map_stays:
         map_loads *= tiles * shape.slices
-    weights = tiles * tile_rows * preset.lanes * (1 if weights_stay else blocks)
-    residual_pixel = 2 * preset.lanes * height * width * tiles
+    weights = tiles * tile_rows * preset.lanes * (
+        1 if weights_stay else blocks * batch // group)
+    residual_pixel = 2 * preset.lanes * height * width * tiles * batch
     read = (map_loads * map_beats * beat + weights + tiles * preset.lanes * PARAM_BITS // 8
             + min(shape.residual_steps, shape.steps) * residual_pixel)
-    written = (shape.out_steps * shape.out_planes * height * width * 4
+    written = (shape.out_steps * shape.out_planes * height * width * 4 * batch
                * ceil_div(shape.out_channels, WORD_BITS))
     if shape.writes_residual:
         written += shape.steps * residual_pixel
-    transfers = map_loads + blocks * max(tiles, shape.out_planes)
+    transfers = map_loads + blocks * batch * max(tiles, shape.out_planes)
     cost = combine(preset, compute, additions, read, written, transfers, overlap)
     # the first block's input and the last block's output overlap with nothing of this layer
-    exposed = map_beats + written // (blocks * beat) + 2 * LATENCY
+    exposed = map_beats + written // (blocks * batch * beat) + 2 * LATENCY
     return dataclasses.replace(cost, cycles=cost.cycles + exposed)

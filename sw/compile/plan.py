@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiling of a convolution-like layer: block of pixels, chunks of the window, tiles of channels.
 
-The loop nest is `pass -> block -> tile -> slice -> chunk -> CONV`. A *block* is a rectangle of
-output pixels; a *chunk* a run of the flattened window (ky, kx, word) of one input slice; a *pass* a
-range of tiles whose weights stay on chip for all blocks (one pass of all tiles otherwise). `plan`
-tries every sensible block and weight policy, keeps what fits the preset's buffers, and returns
-the one with the fewest estimated cycles.
+The loop nest is `pass -> group of images -> block -> tile -> slice -> chunk -> image -> CONV`. A
+*block* is a rectangle of output pixels; a *chunk* a run of the flattened window (ky, kx, word) of
+one input slice, its weights shared by the images of the *group*; a *pass* a range of tiles whose
+weights stay on chip for all images and blocks (one pass of all tiles otherwise). `plan` tries every
+sensible block, group and weight policy, keeps what fits the preset's buffers, and returns the one
+with the fewest estimated cycles.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
 
 from hw.presets import WORD_BITS, Preset
@@ -46,6 +48,8 @@ class ConvShape:
     out_planes: int
     """Planes of the spike (1) or integer (2 bits) output; 0 without one."""
     out_slice_words: int
+    batch: int
+    """Images of a run."""
     density: float
     """Share of ones in the input's planes."""
     chunk_limit: int = 1 << 16
@@ -107,6 +111,8 @@ class ConvPlan:
 
     rows: int
     columns: int
+    group: int
+    """Images that a loaded chunk of weights is used for."""
     chunks: tuple[tuple[int, int], ...]
     passes: tuple[tuple[int, int], ...]
     weights_stay: bool
@@ -115,6 +121,7 @@ class ConvPlan:
     """All input slices of a block are on chip at once."""
     word_regions: int
     word_beats: int
+    """Of one image; a region holds those of a group."""
     value_regions: int
     value_beats: int
     cost: Cost
@@ -194,12 +201,13 @@ def plan(preset: Preset, shape: ConvShape) -> ConvPlan:
     unit = 1
     if shape.out_planes:
         unit = preset.beat_words // math.gcd(preset.beat_words, shape.out_slice_words)
+    groups = [size for size in range(1, shape.batch + 1) if shape.batch % size == 0]
     best, reason = None, NoPlan("no block of pixels fits")
     for rows in _parts(shape.out_size[0], 1):
         for columns in _parts(shape.out_size[1], unit):
-            for policy in ("stay", "passes", "stream"):
+            for policy, group in itertools.product(("stay", "passes", "stream"), groups):
                 try:
-                    found = _try(preset, shape, rows, columns, policy)
+                    found = _try(preset, shape, rows, columns, group, policy)
                 except NoPlan as error:
                     reason = error
                     continue
@@ -210,7 +218,8 @@ def plan(preset: Preset, shape: ConvShape) -> ConvPlan:
     return best
 
 
-def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, policy: str) -> ConvPlan:
+def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
+         policy: str) -> ConvPlan:
     pixels, parts = rows * columns, preset.beats_per_tile
     tiles = ceil_div(shape.out_channels, preset.lanes)
     blocks = ceil_div(shape.out_size[0], rows) * ceil_div(shape.out_size[1], columns)
@@ -218,6 +227,8 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, policy: str)
     half = preset.weight_rows // 2
     limit = shape.chunk_limit
     passes = ((0, tiles),)
+    if policy != "stream" and group > 1:
+        raise NoPlan("weights that stay serve all images anyway")
     if policy == "stay":
         if tiles * tile_rows > preset.weight_rows:
             raise NoPlan("weights do not stay")
@@ -226,43 +237,45 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, policy: str)
     if policy == "passes":
         per_slice = shape.out_slice_words * WORD_BITS // preset.lanes if shape.out_planes else 1
         size = half // tile_rows // per_slice * per_slice
-        if not size or size >= tiles or blocks == 1 or shape.depthwise:
+        if not size or size >= tiles or blocks * shape.batch == 1 or shape.depthwise:
             raise NoPlan("passes do not help")
         passes = tuple((a, min(a + size, tiles)) for a in range(0, tiles, size))
     chunks = split_window(shape.window, shape.string, preset.map_banks, preset.fifo_depth // 2,
                           limit)
-    results = shape.steps * pixels
+    results = shape.steps * pixels * group
     if len(chunks) * shape.slices > 1 and results * parts > preset.psum_rows:
         raise NoPlan(f"a block of {rows} x {columns} pixels needs {results * parts} of "
                      f"{preset.psum_rows} partial sum rows")
     if pixels > 65535:
         raise NoPlan("too many pixels")
     capacity = preset.map_words // preset.beat_words
-    item = map_beats(preset, shape, rows, columns, shape.slices)
-    items = blocks * (ceil_div(tiles * preset.lanes, WORD_BITS) if shape.depthwise else 1)
+    item = group * map_beats(preset, shape, rows, columns, shape.slices)
+    items = blocks * shape.batch // group
+    items *= ceil_div(tiles * preset.lanes, WORD_BITS) if shape.depthwise else 1
     map_stays = item <= (capacity if items == 1 else capacity // 2)
     if not map_stays:
-        item = map_beats(preset, shape, rows, columns, 1)
+        item = group * map_beats(preset, shape, rows, columns, 1)
         if item > capacity // 2:
             raise NoPlan(f"a block of {rows} x {columns} pixels needs {item} of "
                          f"{capacity // 2} map buffer beats")
     residual = min(shape.residual_steps, shape.steps) * pixels * parts
-    several = blocks * tiles > 1
+    several = blocks * tiles * shape.batch > 1
     if residual > preset.residual_rows:
         raise NoPlan(f"a block of {rows} x {columns} pixels needs {residual} of "
                      f"{preset.residual_rows} residual rows")
     words = word_beats(preset, shape, rows, columns)[0] if shape.out_planes else 0
     values = value_beats(preset, shape, pixels)
     for regions in (2, 1):
-        if regions * (words + values) <= preset.out_beats:
+        if regions * group * (words + values) <= preset.out_beats:
             break
     else:
-        raise NoPlan(f"a block of {rows} x {columns} pixels needs {words + values} of "
+        raise NoPlan(f"a block of {rows} x {columns} pixels needs {group * (words + values)} of "
                      f"{preset.out_beats} output beats")
     overlap = not several or (regions == 2 and 2 * residual <= preset.residual_rows)
-    cost = conv_cost(preset, shape, pixels=pixels, blocks=blocks, tiles=tiles,
-                     passes=len(passes), chunks=chunks, map_beats=item, map_stays=map_stays,
+    cost = conv_cost(preset, shape, batch=shape.batch, group=group, pixels=pixels, blocks=blocks,
+                     tiles=tiles, passes=len(passes), chunks=chunks, map_beats=item // group,
+                     map_stays=map_stays,
                      weights_stay=policy != "stream", tile_rows=tile_rows, overlap=overlap)
-    return ConvPlan(rows=rows, columns=columns, chunks=chunks, passes=passes,
+    return ConvPlan(rows=rows, columns=columns, group=group, chunks=chunks, passes=passes,
                     weights_stay=policy != "stream", map_stays=map_stays, word_regions=regions,
                     word_beats=words, value_regions=regions, value_beats=values, cost=cost)

@@ -36,7 +36,7 @@ class LayerRow:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Everything a driver needs to run one image of a model on one preset.
+    """Everything a driver needs to run a batch of images of a model on one preset.
 
     Addresses are absolute. Functions that take ``memory`` (uint8) expect its first byte at address
     ``origin``.
@@ -52,7 +52,8 @@ class Program:
     descriptors: tuple[bytes, ...]
     address: int
     """Of the first descriptor."""
-    tensors: dict[str, Layout]
+    images: tuple[dict[str, Layout], ...]
+    """The layouts of each image's tensors, by name."""
     input_name: str
     logits_name: str
     read_region: tuple[int, int]
@@ -60,6 +61,16 @@ class Program:
     layers: tuple[LayerRow, ...]
     model_layers: int
     """Layers of the model, those that the program doesn't run included."""
+
+    @property
+    def batch(self) -> int:
+        """Images of a run."""
+        return len(self.images)
+
+    @property
+    def tensors(self) -> dict[str, Layout]:
+        """The layouts of the first image's tensors, by name."""
+        return self.images[0]
 
     @property
     def count(self) -> int:
@@ -90,20 +101,22 @@ class Program:
         for address, data in self.segments:
             memory[address - origin:address - origin + data.size] = data
 
-    def write_input(self, memory: np.ndarray, image: np.ndarray, origin: int = 0) -> None:
-        """Write an integer image `[Ti, C, H, W]` (numpy or torch)."""
-        self.write_tensor(memory, self.input_name, image, origin)
+    def write_input(self, memory: np.ndarray, image: np.ndarray, origin: int = 0,
+                    number: int = 0) -> None:
+        """Write an integer image `[Ti, C, H, W]` (numpy or torch), the batch's `number`."""
+        self.write_tensor(memory, self.input_name, image, origin, number)
 
-    def write_tensor(self, memory: np.ndarray, name: str, value: np.ndarray,
-                     origin: int = 0) -> None:
-        """Write a tensor in the model's shape (numpy or torch)."""
-        layout = self.tensors[name]
+    def write_tensor(self, memory: np.ndarray, name: str, value: np.ndarray, origin: int = 0,
+                     number: int = 0) -> None:
+        """Write a tensor of an image of the batch, in the model's shape (numpy or torch)."""
+        layout = self.images[number][name]
         data = layout.encode(np.asarray(value))
         memory[layout.address - origin:layout.address - origin + data.size] = data
 
-    def read_tensor(self, memory: np.ndarray, name: str, origin: int = 0) -> np.ndarray:
-        """A tensor in the model's shape."""
-        layout = self.tensors[name]
+    def read_tensor(self, memory: np.ndarray, name: str, origin: int = 0,
+                    number: int = 0) -> np.ndarray:
+        """A tensor of an image of the batch, in the model's shape."""
+        layout = self.images[number][name]
         start = layout.address - origin
         return layout.decode(memory[start:start + layout.size])
 

@@ -99,6 +99,26 @@ def test_rtl_is_the_golden_model(folder: Path, tmp_path: Path, model: IntegerMod
     assert sum(layer["cycles"] for layer in layers) == report["cycles"]
 
 
+@pytest.mark.parametrize("batch", [2, 3])
+def test_a_batch_is_the_golden_model(folder: Path, tmp_path: Path, quick: None,
+                                     batch: int) -> None:
+    """Three images; the last batch of two is short, and each image has results of its own."""
+    reports = []
+    for images in (batch, 1):
+        result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                        "--preset", "tiny", "--limit", 3, "--batch", images, "--jobs", 1,
+                        "--json", tmp_path / "r.json")
+        assert result.exit_code == 0 and "bit-exact: yes" in result.output, result.output
+        reports.append(json.loads((tmp_path / "r.json").read_text()))
+    together, single = reports
+    assert together["batch"] == batch and together["logits"] == single["logits"]
+    assert together["values_compared"] == single["values_compared"]
+    assert len(set(single["useful_additions_per_image"])) == 3      # images that differ
+    assert sum(layer["cycles"] for layer in together["layers"]) == together["cycles"]
+    if batch == 3:
+        assert together["bytes_read"] < single["bytes_read"]
+
+
 @pytest.fixture
 def wrong(model: IntegerModel, monkeypatch: pytest.MonkeyPatch) -> str:
     """Let the golden model be wrong in one value of layer 4; returns the tensor's name."""
@@ -204,6 +224,7 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     (["run", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),
     (["run", "CHECKPOINT", "--images", "IMAGES", "--preset", "tiny"], "not an Addend model file"),
     (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--limit", "0"], "limit is 0"),
+    (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--batch", "0"], "batch is 0"),
     (["compare", "MODEL", "--images", "none.npz", "--preset", "tiny"], "none.npz: no such file"),
     (["compare", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--jobs", "0"], "jobs is 0"),
     (["evaluate", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),

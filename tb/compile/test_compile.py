@@ -63,6 +63,38 @@ def test_every_tensor(name: str, preset: str) -> None:
                 level_mode=mode)
 
 
+@pytest.mark.parametrize(("name", "preset", "batch"), [
+    ("whole", "tiny", 3), ("large-heads", "small", 4), ("levels-8", "tiny", 2),
+    ("masking", "tiny", 2), ("events", "ecp5", 3), ("12-bit", "large", 2)])
+def test_every_tensor_of_a_batch(name: str, preset: str, batch: int) -> None:
+    model = random_model(len(name), **MODELS[name])
+    program, _ = compare(model, get_preset(preset), seed=3, batch=batch)
+    single = compile_model(model, get_preset(preset))
+    assert program.batch == batch and single.batch == 1
+    assert (sum(read for read, _ in program.transfers())
+            < batch * sum(read for read, _ in single.transfers()))
+    assert program.predicted_cycles < batch * single.predicted_cycles
+
+
+def test_a_batch_shares_each_chunk_of_weights() -> None:
+    """Weights that don't fit on chip are loaded once for all images of a group."""
+    model = random_model(1, blocks=("mlp",), channels=160, size=(5, 6), time_steps=1)
+    preset = get_preset("small")
+    weights = {}
+    for batch in (1, 4):
+        program, _ = compare(model, preset, batch=batch)
+        layers = [layer for layer in model.layers if layer.kind == "conv"]
+        weights[batch] = sum(
+            fields["length"] * fields["count_1"] * fields["count_2"]
+            for fields in (FORMATS[Opcode.LOAD].unpack(descriptor)
+                           for descriptor in program.descriptors if descriptor[0] == Opcode.LOAD)
+            if fields["target"] == Target.WEIGHT)
+        assert weights[batch] * preset.beat_bytes >= sum(layer.weight.numel() for layer in layers)
+    assert weights[4] == weights[1]
+    with pytest.raises(CompileError, match="batch is 0"):
+        compile_model(model, preset, batch=0)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_any_order_of_units(seed: int) -> None:
     compare(random_model(3, size=(8, 7)), get_preset("tiny"), seed=seed)

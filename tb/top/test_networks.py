@@ -19,6 +19,7 @@ from sw.quantise.quantiser import quantise
 from sw.run import run
 from tb.models.test_e_spikeformer import LARGE, SMALL, small_model
 from tb.quantise.networks import small_network
+from tb.random_model import random_image, random_model
 from tb.top.rtl import differing_tensors
 
 TINY = get_preset("tiny")
@@ -91,3 +92,17 @@ def test_features_of_all_stages(family: str) -> None:
     error = (made[stages[0]]["residual"] - real).abs().mean() / real.abs().mean()
     print(f"residuals of {stages[0]}: mean error {float(error):.4f}")
     assert float(error) < 0.1
+
+
+@pytest.mark.parametrize(("fields", "preset", "batch"), [
+    ({"blocks": ("mlp",), "channels": 160, "size": (5, 6), "time_steps": 1}, "small", 4),
+    ({"blocks": ("channel", "attention", "mlp"), "channels": 90, "heads": 3, "size": (6, 5)},
+     "tiny", 2),
+    ({"levels": 4, "time_steps": 1, "blocks": ("sep", "attention"), "value_ratio": 4, "heads": 2,
+      "channels": 12}, "small", 3)])
+def test_batches_that_share_weights(fields: dict[str, object], preset: str, batch: int) -> None:
+    """Two batches; the partial sums of a batch's images take turns, chunk by chunk."""
+    model = random_model(2, **fields)
+    images = [random_image(model, number) for number in range(2 * batch)]
+    wrong, counters = differing_tensors(model, get_preset(preset), images, batch=batch, stall=32)
+    assert not wrong and len(counters) == 2

@@ -42,10 +42,12 @@ memories = st.fixed_dictionaries({
     "seed": st.integers(0, 999)})
 
 
-def check(network: dict[str, object], preset: str, memory: dict[str, int], mode: str) -> None:
+def check(network: dict[str, object], preset: str, memory: dict[str, int], mode: str,
+          batch: int = 1) -> None:
     model = random_model(**network)
-    images = [random_image(model, n) for n in range(2)]
-    wrong, _ = differing_tensors(model, get_preset(preset), images, level_mode=mode, **memory)
+    images = [random_image(model, n) for n in range(max(2, batch))]
+    wrong, _ = differing_tensors(model, get_preset(preset), images, level_mode=mode, batch=batch,
+                                 **memory)
     assert wrong == []
 
 
@@ -58,7 +60,8 @@ def test_some_networks(network: dict[str, object], preset: str, memory: dict[str
 
 @pytest.mark.slow
 @settings(max_examples=200, **SETTINGS)
-@given(networks(140), st.sampled_from(["tiny", "small", "ecp5", "large"]), memories, modes)
+@given(networks(140), st.sampled_from(["tiny", "small", "ecp5", "large"]), memories, modes,
+       st.integers(1, 4))
 def test_many_networks(network: dict[str, object], preset: str, memory: dict[str, int],
-                       mode: str) -> None:
-    check(network, preset, memory, mode)
+                       mode: str, batch: int) -> None:
+    check(network, preset, memory, mode, batch)
