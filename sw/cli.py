@@ -57,10 +57,10 @@ ModelFile = Annotated[Path, typer.Argument(
     metavar="MODEL", help="Model file of `addend quantise`.")]
 PresetName = Annotated[str, typer.Option(
     "--preset", metavar="NAME", help=f"Size of the accelerator: {', '.join(PRESETS)}.")]
-IMAGES = ("A picture, a folder of pictures, the folder of CIFAR-10's binary version (its test "
-          "images), or an .npy, .npz or .pt file: float32 [N, C, H, W] "
-          "already normalised ([N, T, C, H, W] for events), or uint8 [N, H, W, C].")
-
+IMAGES = ("A picture, a folder of pictures, the folder of CIFAR-10's binary version, or an .npy, "
+          ".npz or .pt file: float32 [N, C, H, W] already normalised ([N, T, C, H, W] for events), "
+          "or uint8 [N, H, W, C].")
+ImagesPath = Annotated[Path, typer.Option("--images", metavar="IMAGES", help=IMAGES)]
 Limit = Annotated[Optional[int], typer.Option(help="Run the first N images.")]
 Stalls = Annotated[Optional[int], typer.Option(
     metavar="SEED", help="Pause the memory port at random, by this seed.")]
@@ -184,7 +184,7 @@ def convert_checkpoint(
 @app.command()
 def run(
     model: ModelFile,
-    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    images: ImagesPath,
     preset: PresetName,
     backend: Annotated[Backend, typer.Option(
         help="`rtl` simulates the accelerator and compares every tensor that it writes with the "
@@ -225,8 +225,7 @@ def run(
         given = load_images(images, network, limit=limit)
         with progress() as step:
             report = run_images(network, given, size, backend=backend.value, stalls=stalls,
-                                jobs=jobs, level_mode=levels.value, batch=batch,
-                                step=step)
+                                jobs=jobs, level_mode=levels.value, batch=batch, step=step)
         if layers:
             show_layers(report)
         show_report(report)
@@ -241,7 +240,7 @@ def run(
 @app.command()
 def compare(
     model: ModelFile,
-    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    images: ImagesPath,
     preset: PresetName,
     teacher_forced: Annotated[bool, typer.Option(
         "--teacher-forced", help="Run each layer by itself, from the golden model's tensors: only "
@@ -288,13 +287,12 @@ def compare(
 @app.command()
 def evaluate(
     model: ModelFile,
-    images: Annotated[Path, typer.Option(metavar="IMAGES", help=IMAGES)],
+    images: ImagesPath,
     preset: PresetName,
     rtl: Annotated[int, typer.Option(
         metavar="N", help="Images, drawn at random, that the RTL also runs.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
     limit: Limit = None,
-    stalls: Stalls = None,
     jobs: Annotated[Optional[int], typer.Option(
         help="Processes.  [default: one for each processor]", show_default=False)] = None,
     scheduler: Annotated[Optional[str], typer.Option(
@@ -322,11 +320,12 @@ def evaluate(
         from sw.images import load_images
         from sw.model_file import load_model
 
-        given = load_images(images, load_model(model), limit=limit)
+        network = load_model(model)
+        given = load_images(images, network, limit=limit)
         where = results or Path("build", "evaluate", f"{model.stem}-{preset}.safetensors")
         with progress() as step:
-            found = evaluate_set(model, given, preset, where, rtl=rtl, seed=seed, stalls=stalls,
-                                 jobs=jobs, scheduler=scheduler, step=step)
+            found = evaluate_set(network, given, preset, where, rtl=rtl, seed=seed, jobs=jobs,
+                                 scheduler=scheduler, step=step)
         if layers:
             show_activity(found)
         show_evaluation(found)
@@ -334,8 +333,7 @@ def evaluate(
             write_json(json, found.as_json())
         if found.simulated < len(given):
             chosen = {"--images": images, "--preset": preset, "--limit": limit,
-                      "--stalls": stalls, "--seed": seed or None, "--scheduler": scheduler,
-                      "--results": results}
+                      "--seed": seed or None, "--scheduler": scheduler, "--results": results}
             out.print(f"the rest on the RTL: addend evaluate {model} " + " ".join(
                 f"{name} {value}" for name, value in chosen.items() if value is not None)
                 + f" --rtl {len(given)}", markup=False, soft_wrap=True)

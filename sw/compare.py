@@ -162,7 +162,7 @@ def _layer(model: IntegerModel, layer: Layer, golden: dict[int, Tensors],
                 device = fresh()
             failures = []
             try:
-                device.run({name: tensors[name] for name in given}, number)
+                device.run([{name: tensors[name] for name in given}], number)
             except device.failures as error:
                 failures.append(f"layer '{layer.name}' by itself: {failure_text(error, model)}")
             yield number, layer_differences(

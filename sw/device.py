@@ -55,9 +55,9 @@ class Device:
     def close(self) -> None:
         self.transport.close()
 
-    def run(self, given: Mapping[str, torch.Tensor] | Sequence[Mapping[str, torch.Tensor]],
+    def run(self, given: Sequence[Mapping[str, torch.Tensor]],
             number: int) -> tuple[Counters, list[int]]:
-        """Run image `number`, or the batch from it on, from the tensors `given` of each image.
+        """Run the batch from image `number` on, from the tensors `given` of each image.
 
         Returns counters, and cycles of each layer, of the whole batch. Raises one of `failures`;
         what was written until then can be read all the same.
@@ -65,7 +65,7 @@ class Device:
         program, memory = self.program, self.transport.memory
         readable, writable = Region(*program.read_region), Region(*program.write_region)
         memory[writable.base:writable.limit] = POISON
-        for place, tensors in enumerate([given] if isinstance(given, Mapping) else given):
+        for place, tensors in enumerate(given):
             for name, value in tensors.items():
                 program.write_tensor(memory, name, value.numpy(), number=place)
         self.transport.start()

@@ -16,8 +16,8 @@ from sw.report import RunReport
 if TYPE_CHECKING:
     from sw.evaluation.evaluate import Evaluation
 
-__all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_comparison",
-           "show_layers", "show_report"]
+__all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_activity", "show_comparison",
+           "show_evaluation", "show_layers", "show_report"]
 
 TABLE_WIDTH = 160
 """Columns of a table where the output is no terminal."""

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from sw.features import feature_maps
 from sw.model_file import IntegerModel
 from sw.report import RunReport
 
-__all__ = ["CORES", "export_program", "export_verilog", "write_bytes", "write_features",
-           "write_json"]
+__all__ = ["CORES", "export_program", "export_verilog", "write_arrays", "write_bytes",
+           "write_features", "write_json"]
 
 CORES = ("lif", "conv", "sdsa")
 """Components that can be exported alone; see hw.generate."""
@@ -39,6 +40,13 @@ def write_json(path: Path, content: object) -> None:
     write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a compressed `.npz`."""
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
+
+
 def write_features(path: Path, model: IntegerModel, report: RunReport) -> None:
     """Write the feature maps of all images: `STAGE/ROLE`, float32 `[N, T, C, H, W]`."""
     maps: dict[str, list[np.ndarray]] = {}
@@ -46,9 +54,7 @@ def write_features(path: Path, model: IntegerModel, report: RunReport) -> None:
         for stage, roles in feature_maps(model, image.features).items():
             for role, value in roles.items():
                 maps.setdefault(f"{stage}/{role}", []).append(value.numpy())
-    content = io.BytesIO()
-    np.savez_compressed(content, **{name: np.stack(values) for name, values in maps.items()})
-    write_bytes(path, content.getvalue())
+    write_arrays(path, {name: np.stack(values) for name, values in maps.items()})
 
 
 def export_program(program: Program, path: Path) -> list[Path]:

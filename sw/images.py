@@ -5,7 +5,7 @@ Event frames are `[N, T, C, H, W]`.
 
 * A picture, or a folder of pictures (sorted by name): scaled so that it covers the input, its
   centre cut out, normalised.
-* The folder of the CIFAR-10 binary version: its 10,000 test images and their labels.
+* The folder of the CIFAR-10 binary version: the images and labels of a split.
 * `.npy`, `.npz`, `.pt` with floats: already normalised.
 * The same with uint8 `[N, H, W, C]`: treated as pictures.
 
@@ -68,8 +68,11 @@ class Images:
 
 
 def load_images(path: str | Path, model: IntegerModel | InputSpec, *,
-                limit: int | None = None) -> Images:
-    """Read at most `limit` images for the input of `model`. Raises `ImageError`."""
+                limit: int | None = None, split: str = "test") -> Images:
+    """Read at most `limit` images for the input of `model`.
+
+    Of the CIFAR-10 folder, those of `split`, "train" or "test". Raises `ImageError`.
+    """
     path = Path(path)
     spec = model if isinstance(model, InputSpec) else InputSpec.of(model)
     if limit is not None and limit < 1:
@@ -77,7 +80,7 @@ def load_images(path: str | Path, model: IntegerModel | InputSpec, *,
     if not path.exists():
         raise ImageError(f"{path}: no such file or folder")
     if (path / TEST_FILE).is_file():
-        return _cifar10(path, spec, limit)
+        return _cifar10(path, spec, limit, split)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
@@ -91,13 +94,13 @@ def load_images(path: str | Path, model: IntegerModel | InputSpec, *,
                      f"{', '.join((*SUFFIXES, *ARRAYS))}")
 
 
-def _cifar10(path: Path, spec: InputSpec, limit: int | None) -> Images:
+def _cifar10(path: Path, spec: InputSpec, limit: int | None, split: str) -> Images:
     try:
-        pixels, labels = (part[:limit] for part in load_cifar10(path, "test"))
+        pixels, labels = (part[:limit] for part in load_cifar10(path, split))
     except DataError as error:
         raise ImageError(str(error)) from error
-    return Images([f"{TEST_FILE}[{index:04}]" for index in range(len(pixels))],
-                  _from_bytes(path / TEST_FILE, pixels, spec), labels.tolist())
+    return Images([f"{split}[{index:05}]" for index in range(len(pixels))],
+                  _from_bytes(path, pixels, spec), labels.tolist())
 
 
 # Pictures -------------------------------------------------------------------------------------

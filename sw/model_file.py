@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from sw.errors import ModelFileError
 
@@ -512,10 +512,9 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def save_model(model: IntegerModel, path: str | os.PathLike) -> None:
-    """Check `model` and write it to `path` (to a temporary name first, then renamed)."""
+def to_bytes(model: IntegerModel) -> bytes:
+    """Check `model`; the content of its file, the same for equal models."""
     check(model)
-    path = Path(path)
     structure = {
         "format": FORMAT, "version": VERSION, "name": model.name, "family": model.family,
         "time_steps": model.time_steps, "residual_fraction": model.residual_fraction,
@@ -528,10 +527,16 @@ def save_model(model: IntegerModel, path: str | os.PathLike) -> None:
     }
     arrays = {f"{layer.name}/{name}": getattr(layer, name).contiguous().clone()
               for layer in model.layers for name in layer.array_shapes}
+    return save(arrays, metadata={"addend": json.dumps(structure)})
+
+
+def save_model(model: IntegerModel, path: str | os.PathLike) -> None:
+    """Check `model` and write it to `path` (to a temporary name first, then renamed)."""
+    content, path = to_bytes(model), Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     os.close(handle)
     try:
-        save_file(arrays, temporary, metadata={"addend": json.dumps(structure)})
+        Path(temporary).write_bytes(content)
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -74,7 +74,7 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
     height, width = size or meta.get("image_size") or (None, None)
     spec = InputSpec(channels=config.in_channels, height=height, width=width, mean=mean, std=std,
                      frames=None)
-    images = load_images(calibration, spec, limit=limit)
+    images = load_images(calibration, spec, limit=limit, split="train")
     pixels = images.pixels
     if pixels.dim() == 5:
         if time_steps is not None and pixels.shape[1] != time_steps:
@@ -207,16 +207,13 @@ def _rtl_images(model: IntegerModel, images: Images, numbers: range, integers: t
         if not keep_going:
             raise
         failure = failure_text(error, model)
+    names = [name for layer in model.layers for name in layer.outputs.values()]
     results = []
     for place, number in enumerate(numbers):
-        def share(total: int, place: int = place) -> int:
-            return total // len(numbers) + (place < total % len(numbers))
-
-        found = device.tensors((name for layer in model.layers
-                                for name in layer.outputs.values()), place)
+        share = partial(_share, place=place, of=len(numbers))
         result = _result(
-            model, images, number, evaluate(model, integers[number]), found,
-            None if cycles is None else [share(layer) for layer in cycles],
+            model, images, number, evaluate(model, integers[number]),
+            device.tensors(names, place), None if cycles is None else list(map(share, cycles)),
             [(share(read), share(written)) for read, written in device.transfers], compared=True)
         if counters is not None:
             result = replace(result, cycles=share(counters.cycles),
@@ -225,6 +222,11 @@ def _rtl_images(model: IntegerModel, images: Images, numbers: range, integers: t
                              additions=share(counters.additions))
         results.append(replace(result, failure=failure))
     return results
+
+
+def _share(total: int, place: int, of: int) -> int:
+    """One of `of` parts of a total, as even as integers are."""
+    return total // of + (place < total % of)
 
 
 def _result(model: IntegerModel, images: Images, number: int, golden: dict[str, torch.Tensor],

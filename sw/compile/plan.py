@@ -11,7 +11,6 @@ with the fewest estimated cycles.
 
 import dataclasses
 import functools
-import itertools
 import math
 
 from hw.presets import WORD_BITS, Preset
@@ -202,10 +201,11 @@ def plan(preset: Preset, shape: ConvShape) -> ConvPlan:
     if shape.out_planes:
         unit = preset.beat_words // math.gcd(preset.beat_words, shape.out_slice_words)
     groups = [size for size in range(1, shape.batch + 1) if shape.batch % size == 0]
+    ways = [("stay", 1), ("passes", 1), *(("stream", group) for group in groups)]
     best, reason = None, NoPlan("no block of pixels fits")
     for rows in _parts(shape.out_size[0], 1):
         for columns in _parts(shape.out_size[1], unit):
-            for policy, group in itertools.product(("stay", "passes", "stream"), groups):
+            for policy, group in ways:      # weights that stay serve all images anyway
                 try:
                     found = _try(preset, shape, rows, columns, group, policy)
                 except NoPlan as error:
@@ -227,8 +227,6 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
     half = preset.weight_rows // 2
     limit = shape.chunk_limit
     passes = ((0, tiles),)
-    if policy != "stream" and group > 1:
-        raise NoPlan("weights that stay serve all images anyway")
     if policy == "stay":
         if tiles * tile_rows > preset.weight_rows:
             raise NoPlan("weights do not stay")

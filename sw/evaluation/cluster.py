@@ -3,11 +3,9 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from dask import config
 from distributed import Client, LocalCluster, get_worker, wait
 
 from sw.evaluation.results import EvaluationError
@@ -27,16 +25,15 @@ Shard = tuple[object, Callable, tuple]
 
 
 @contextlib.contextmanager
-def cluster(scheduler: str | None, jobs: int | None) -> Iterator[Client]:
+def cluster(scheduler: str | None, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at an address, or of `jobs` processes made here.
 
     Raises `EvaluationError` where the scheduler does not answer or has no worker.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(config.set({"distributed.logging.distributed": "error"}))
         if scheduler is None:
             scheduler = stack.enter_context(LocalCluster(
-                n_workers=jobs or os.cpu_count() or 1, threads_per_worker=1, memory_limit=0,
+                n_workers=jobs, threads_per_worker=1, memory_limit=0,
                 dashboard_address=None, silence_logs=logging.ERROR))
         try:
             client = stack.enter_context(Client(scheduler, timeout=CONNECT_SECONDS))

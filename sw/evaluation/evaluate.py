@@ -11,10 +11,10 @@ import numpy as np
 from hw.presets import get_preset
 from sw.evaluation.cluster import Shard, cluster, results_of
 from sw.evaluation.results import EvaluationError, Results, digest
-from sw.evaluation.shards import golden_shard, rtl_shard
+from sw.evaluation.shards import code_digest, golden_shard, rtl_shard
 from sw.images import Images
-from sw.model_file import IntegerModel, load_model
-from sw.run import Step, silent
+from sw.model_file import IntegerModel, to_bytes
+from sw.run import Step, checked_jobs, silent
 
 __all__ = ["Evaluation", "evaluate_set"]
 
@@ -33,8 +33,6 @@ class Evaluation:
     adders: int
     results: Results
     labels: np.ndarray | None
-    seed: int
-    seconds: float
 
     @property
     def images(self) -> int:
@@ -97,7 +95,7 @@ class Evaluation:
                 "accuracy": None if right is None else right / max(1, self.images),
                 "time_steps": self.model.time_steps, "preset": self.preset, "adders": self.adders,
                 "useful_additions": self.additions, "rtl_images": self.simulated,
-                "rtl_equal": self.equal, "rtl_seed": self.seed, "cycles": self.mean("cycles"),
+                "rtl_equal": self.equal, "cycles": self.mean("cycles"),
                 "adder_cycles": None if not self.simulated else
                 self.adders * self.mean("cycles"), "utilisation": self.utilisation,
                 "bytes_read": self.mean("bytes_read"),
@@ -106,46 +104,41 @@ class Evaluation:
                 "differences": self.results.differences, "layers": self.layers()}
 
 
-def evaluate_set(path: Path, images: Images, preset: str, results: Path, *, rtl: int = 0,
-                 seed: int = 0, stalls: int | None = None, effort: str | None = None,
-                 jobs: int | None = None, scheduler: str | None = None,
-                 step: Step = silent) -> Evaluation:
-    """Evaluate the model file `path` on `images`.
+def evaluate_set(model: IntegerModel, images: Images, preset: str, results: Path, *, rtl: int = 0,
+                 seed: int = 0, effort: str | None = None, jobs: int | None = None,
+                 scheduler: str | None = None, step: Step = silent) -> Evaluation:
+    """Evaluate `model` on `images`.
 
-    `rtl` images, drawn by `seed`, also run on the RTL of `preset`. The file `results` keeps what
-    is done: the same call goes on from there, one with more `rtl` images adds them. `stalls` and
-    `effort` are those of `sw.run.run`. `scheduler` is the address of a dask scheduler; without
-    one, `jobs` processes are made (default: one for each processor). Scripts that call this need
+    `rtl` images, drawn by `seed`, also run on the RTL of `preset`, its simulation compiled as
+    `effort` says (`sw.run.run`). The file `results` keeps what is done: the same call goes on from
+    there, one with more `rtl` images adds them; results of another model, set, preset, seed or
+    version of the code are refused. `scheduler` is the address of a dask scheduler; without one,
+    `jobs` processes are made (default: one for each processor). Scripts that call this need
     `if __name__ == "__main__":`.
 
-    Raises `EvaluationError`, and what the model or the accelerator raises.
+    Raises `EvaluationError`, and what the accelerator raises.
     """
-    model, size = load_model(path), get_preset(preset)
+    size, jobs = get_preset(preset), checked_jobs(jobs)
     if not 0 <= rtl <= len(images):
         raise EvaluationError(f"rtl is {rtl}, must be 0..{len(images)}, the number of the images")
-    if jobs is not None and jobs < 1:
-        raise EvaluationError(f"jobs is {jobs}, must be at least 1")
-    labels = None if images.labels is None else np.array(images.labels)
     found = Results.empty(
-        {"model": digest(path.read_bytes()), "images": digest(images.pixels.numpy().tobytes()),
-         "preset": preset, "stalls": str(stalls)},
+        {"model": digest(to_bytes(model)), "images": digest(images.pixels.numpy().tobytes()),
+         "preset": preset, "seed": str(seed), "version of the code": code_digest()},
         len(images), len(model.layers), model.logits.classes)
     if results.exists():
         found.load(results)
     sample = np.random.default_rng(seed).permutation(len(images))[:rtl]
-    started = time.monotonic()
     try:
-        _work(model, images, (preset, stalls, effort), found, sample, results, scheduler, jobs,
-              step)
+        _work(model, images, (preset, effort), found, sample, results, scheduler, jobs, step)
     finally:
         if found.golden["done"].any() or found.rtl["done"].any():
             found.save(results)
-    return Evaluation(model, preset, size.adders, found, labels, seed,
-                      time.monotonic() - started)
+    labels = None if images.labels is None else np.array(images.labels)
+    return Evaluation(model, preset, size.adders, found, labels)
 
 
 def _work(model: IntegerModel, images: Images, how: tuple, found: Results, sample: np.ndarray,
-          path: Path, scheduler: str | None, jobs: int | None, step: Step) -> None:
+          path: Path, scheduler: str | None, jobs: int, step: Step) -> None:
     """Do what is not done."""
     golden = np.flatnonzero(~found.golden["done"])
     rtl = sample[~found.rtl["done"][sample]]

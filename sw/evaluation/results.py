@@ -38,7 +38,7 @@ class Results:
     """
 
     of: dict[str, str]
-    """What the results belong to: digests of the model and the images, preset, seed of stalls."""
+    """What the results belong to: digests of model, images and code, preset and seed."""
     golden: dict[str, np.ndarray]
     rtl: dict[str, np.ndarray]
     differences: list[str] = field(default_factory=list)

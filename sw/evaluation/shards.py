@@ -52,11 +52,11 @@ def _fired(outputs: dict[str, str], made: dict[str, torch.Tensor]) -> int:
     return 0 if name is None else int(made[name].sum(dtype=torch.int64))
 
 
-def rtl_shard(model: IntegerModel, images: Images, preset: str, stalls: int | None = None,
+def rtl_shard(model: IntegerModel, images: Images, preset: str,
               effort: str | None = None) -> tuple[dict[str, np.ndarray], list[str]]:
     """`Results.rtl` of some images, and the first difference of each that differs."""
     torch.set_num_threads(1)
-    report = run(model, images, get_preset(preset), stalls=stalls, effort=effort, jobs=1)
+    report = run(model, images, get_preset(preset), effort=effort, jobs=1)
     found = {"logits": [image.logits for image in report.images],
              "cycles": [image.cycles for image in report.images],
              "bytes_read": [image.bytes_read for image in report.images],

@@ -69,8 +69,8 @@ PLANS = {plan.name: plan for plan in (
     Plan(name="cifar10_v3_wide", network=_V3_WIDE, stages=(
         replace(_V3_STAGE, teaching=0.5, additions=0.0),)),
     Plan(name="cifar10_v2_wide", network=_V2_WIDE, stages=(
-        Recipe(rates=True, epochs=150, batch=1024, muon_lr=6e-3, adam_lr=4e-3, teaching=0.6,
+        Recipe(rates=True, epochs=90, batch=1024, muon_lr=6e-3, adam_lr=4e-3, teaching=0.6,
                warp=0.3, colour=0.3),
-        Recipe(time_steps=4, epochs=60, batch=512, muon_lr=3e-3, adam_lr=2e-3, teaching=0.6,
+        Recipe(time_steps=4, epochs=170, batch=512, muon_lr=3e-3, adam_lr=2e-3, teaching=0.6,
                warp=0.3, colour=0.3))),
 )}

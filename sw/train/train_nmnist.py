@@ -16,7 +16,6 @@ Writes `foldK.safetensors` (checkpoint), `foldK_integer.safetensors` (model file
 
 import argparse
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sw.events import load_recordings
-from sw.export import write_json
+from sw.export import write_arrays, write_json
 from sw.golden.network import evaluate, quantise_images
+from sw.images import ImageError
 from sw.model_file import save_model
 from sw.models.checkpoint import write_checkpoint
 from sw.models.config import MetaSpikeFormerConfig
 from sw.models.meta_spikeformer import MetaSpikeFormer
 from sw.run import quantise_checkpoint
 from sw.train.augment import crop_and_flip, warp
-from sw.train.trainer import initialise
+from sw.train.trainer import initialise, rate_scale, update_average
 
 __all__ = ["STEPS", "fold_of", "network", "read_frames", "train_fold"]
 
@@ -83,10 +83,8 @@ def train_fold(frames: Tensor, labels: Tensor, *, epochs: int, batch: int = 64, 
         if number % steps == 0:
             order = torch.randperm(len(frames), generator=generator, device=device)
             print(f"epoch {number // steps + 1} of {epochs}", flush=True)
-        progress = number / (epochs * steps)
         for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, progress * 20 + 0.01) * (
-                0.5 + 0.5 * math.cos(math.pi * progress))
+            group["lr"] = rate * rate_scale(number / (epochs * steps), 0.05)
         chosen = order[number % steps * batch:][:batch]
         x = frames[chosen].flatten(1, 2)                    # all frames of one move alike
         x = warp(crop_and_flip(x, generator, 3, mirrored=0.0), generator, 0.8)
@@ -94,11 +92,7 @@ def train_fold(frames: Tensor, labels: Tensor, *, epochs: int, batch: int = 64, 
         F.cross_entropy(logits, labels[chosen], label_smoothing=0.1).backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            decay = min(0.99, (number + 1) / 100)
-            for mean, value in zip(average.state_dict().values(), model.state_dict().values(),
-                                   strict=True):
-                mean.lerp_(value, 1 - decay) if mean.is_floating_point() else mean.copy_(value)
+        update_average(average, model, min(0.99, (number + 1) / 100))
     return average.cpu().eval()
 
 
@@ -111,9 +105,9 @@ def _test(name: str, model: MetaSpikeFormer, train: Tensor, test: tuple[Tensor, 
         "family": "meta-spikeformer", "strides": model.config.strides,
         "num_heads": model.config.num_heads, "time_steps": STEPS, "image_size": SIZE,
         "classes": CLASSES})
-    np.savez_compressed(output / f"{name}_frames.npz", images=frames.numpy(),
-                        labels=labels.numpy())
-    np.savez_compressed(output / f"{name}_calibration.npz", images=train[:CALIBRATION].numpy())
+    write_arrays(output / f"{name}_frames.npz",
+                 {"images": frames.numpy(), "labels": labels.numpy()})
+    write_arrays(output / f"{name}_calibration.npz", {"images": train[:CALIBRATION].numpy()})
     integer = quantise_checkpoint(output / f"{name}.safetensors",
                                   output / f"{name}_calibration.npz", name=f"nmnist-{name}")
     save_model(integer, output / f"{name}_integer.safetensors")
@@ -132,24 +126,33 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=80)
     arguments = parser.parse_args()
-    frames, labels = read_frames(arguments.data)
+    settings = {"data": arguments.data.name, "folds": arguments.folds, "epochs": arguments.epochs}
+    try:
+        frames, labels = read_frames(arguments.data)
+    except ImageError as error:
+        parser.error(str(error))
+    if not 2 <= arguments.folds <= len(labels):
+        parser.error(f"folds is {arguments.folds}, must be 2..{len(labels)}")
+    if arguments.epochs < 1:
+        parser.error(f"epochs is {arguments.epochs}, must be at least 1")
     folds, output = fold_of(len(labels), arguments.folds), arguments.output
     output.mkdir(parents=True, exist_ok=True)
     path = output / "result.json"
-    done = json.loads(path.read_text()) if path.exists() else {"folds": {}}
+    done = json.loads(path.read_text()) if path.exists() else settings | {"folds_done": {}}
+    if {name: done.get(name) for name in settings} != settings:
+        parser.error(f"{path}: results of other settings; name another --output")
     for number in range(arguments.folds):
         name = f"fold{number}"
-        if name in done["folds"]:
+        if name in done["folds_done"]:
             continue
         held = folds == number
         model = train_fold(frames[~held], labels[~held], epochs=arguments.epochs)
-        done["folds"][name] = _test(name, model, frames[~held], (frames[held], labels[held]),
+        done["folds_done"][name] = _test(name, model, frames[~held], (frames[held], labels[held]),
                                     output)
         for kind in ("float", "integer"):
             shares = [100 * fold[f"{kind}_right"] / fold["recordings"]
-                      for fold in done["folds"].values()]
+                      for fold in done["folds_done"].values()]
             done[f"mean_{kind}_accuracy"] = round(sum(shares) / len(shares), 2)
-        done["epochs"] = arguments.epochs
         write_json(path, done)
         print(json.dumps(done), flush=True)
 

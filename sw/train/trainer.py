@@ -22,7 +22,7 @@ from sw.train.cost import RatePenalty, additions, neuron_layers, prices
 from sw.train.muon import Muon
 from sw.train.recipe import Config, Plan, Recipe
 
-__all__ = ["Data", "Trainer", "build", "evaluate", "initialise"]
+__all__ = ["Data", "Trainer", "build", "evaluate", "initialise", "rate_scale", "update_average"]
 
 Data = tuple[Tensor, Tensor]
 Network = MetaSpikeFormer | ESpikeFormer
@@ -42,6 +42,19 @@ def initialise(model: Network, bias: float) -> None:
         closing = name.endswith((".bn2", "proj_conv.1", "fc2_bn", "pwconv2.1"))  # ends a branch
         nn.init.constant_(module.weight, 0.5 if closing else 1.0)
         nn.init.constant_(module.bias, 0.0 if closing else bias)
+
+
+def rate_scale(progress: float, warm_up: float) -> float:
+    """Of the learning rates, at a share of a stage: linear warm-up, cosine decay."""
+    return min(progress / warm_up + 1e-3, 1.0) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Move the averaged weights and statistics towards the model's."""
+    pairs = [(a, b) for a, b in zip(average.state_dict().values(), model.state_dict().values(),
+                                    strict=True) if a.is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
 
 
 @torch.no_grad()
@@ -192,13 +205,6 @@ class Trainer:
         temporary.write_text(json.dumps(result, indent=1))
         os.replace(temporary, self.output / "result.json")
 
-    @torch.no_grad()
-    def _update_average(self, decay: float) -> None:
-        pairs = [(a, b) for a, b in zip(self.average.state_dict().values(),
-                                        self.model.state_dict().values(), strict=True)
-                 if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
-
     def _augment(self, x: Tensor, generator: torch.Generator, recipe: Recipe,
                  clean: bool) -> tuple[Tensor, Tensor]:
         x = crop_and_flip(x, generator)
@@ -243,8 +249,7 @@ class Trainer:
         return (self.epoch + part) / recipe.epochs
 
     def _schedule(self, recipe: Recipe, progress: float) -> None:
-        scale = min(progress / recipe.warm_up + 1e-3, 1.0) * (
-            0.5 + 0.5 * math.cos(math.pi * min(progress, 1.0)))
+        scale = rate_scale(progress, recipe.warm_up)
         for optimiser, rate in zip(self.optimisers, (recipe.muon_lr, recipe.adam_lr), strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = rate * scale
@@ -282,7 +287,8 @@ class Trainer:
             for optimiser in self.optimisers:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
-            self._update_average(min(recipe.ema, (step + self.epoch * steps + 1) / 100))
+            taken = self.epoch * steps + step + 1
+            update_average(self.average, self.model, min(recipe.ema, taken / 100))
             total += loss.detach()
             if step == 0 and not self.warm:  # do not count the compilation
                 total.item()

@@ -13,12 +13,13 @@ from distributed import Client, LocalCluster
 import sw.evaluation.cluster
 import sw.evaluation.evaluate
 from sim.build import QUICK
+from sw.errors import AddendError
 from sw.evaluation.evaluate import Evaluation, evaluate_set
 from sw.evaluation.results import EvaluationError, Results
 from sw.evaluation.shards import golden_shard
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.useful import useful_additions
-from sw.images import Images, load_images
+from sw.images import ImageError, Images, load_images
 from sw.model_file import IntegerModel
 from sw.train.cifar10 import write_batch
 from tb.cli.test_cli import addend
@@ -42,10 +43,9 @@ def same(one: Evaluation, other: Evaluation) -> bool:
                for name, values in getattr(other.results, side).items())
 
 
-def test_processes_and_a_scheduler_give_the_same(folder: Path, tmp_path: Path, images: Images,
+def test_processes_and_a_scheduler_give_the_same(tmp_path: Path, images: Images,
                                                  model: IntegerModel) -> None:
-    path = folder / "model.safetensors"
-    here = evaluate_set(path, images, "tiny", tmp_path / "here", rtl=2, jobs=1,
+    here = evaluate_set(model, images, "tiny", tmp_path / "here", rtl=2, jobs=1,
                         effort=QUICK)
     golden = evaluate(model, quantise_images(model, images.pixels))
     assert np.array_equal(here.results.golden["logits"], golden["logits"].numpy())
@@ -59,7 +59,7 @@ def test_processes_and_a_scheduler_give_the_same(folder: Path, tmp_path: Path, i
     assert here.right == int((golden["predictions"].numpy() == np.arange(4)).sum())
     assert 0.01 < here.utilisation < 1 and here.mean("bytes_read") > 0
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        there = evaluate_set(path, images, "tiny", tmp_path / "there", rtl=2, effort=QUICK,
+        there = evaluate_set(model, images, "tiny", tmp_path / "there", rtl=2, effort=QUICK,
                              scheduler=cluster.scheduler_address)
     assert same(here, there)
 
@@ -102,7 +102,7 @@ def _results(path: Path) -> Results:
     return made
 
 
-def test_an_interrupted_evaluation_keeps_what_it_has(folder: Path, tmp_path: Path, images: Images,
+def test_an_interrupted_evaluation_keeps_what_it_has(tmp_path: Path, images: Images,
                                                      model: IntegerModel,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     real = sw.evaluation.evaluate.results_of
@@ -112,10 +112,10 @@ def test_an_interrupted_evaluation_keeps_what_it_has(folder: Path, tmp_path: Pat
         yield key, work(model, *arguments)
         raise KeyboardInterrupt
 
-    path, results = folder / "model.safetensors", tmp_path / "results"
+    results = tmp_path / "results"
     monkeypatch.setattr(sw.evaluation.evaluate, "results_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_set(path, images, "tiny", results, jobs=1)
+        evaluate_set(model, images, "tiny", results, jobs=1)
     assert _results(results).golden["done"].tolist() == [True, True, False, False]
     todo = []
 
@@ -125,32 +125,38 @@ def test_an_interrupted_evaluation_keeps_what_it_has(folder: Path, tmp_path: Pat
             yield key, result
 
     monkeypatch.setattr(sw.evaluation.evaluate, "results_of", noted)
-    whole = evaluate_set(path, images, "tiny", results, jobs=1)
+    whole = evaluate_set(model, images, "tiny", results, jobs=1)
     assert todo == [[2, 3]] and whole.images == 4
     direct = golden_shard(model, images)
     assert np.array_equal(whole.results.golden["logits"], direct["logits"])
 
 
-def test_what_does_not_fit_is_refused(folder: Path, tmp_path: Path, images: Images,
+def test_what_does_not_fit_is_refused(model: IntegerModel, tmp_path: Path, images: Images,
                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    path, results = folder / "model.safetensors", tmp_path / "results"
-    of = {"model": "other", "images": "i", "preset": "tiny", "stalls": "None"}
-    Results.empty(of, 4, 1, 5).save(results)
+    results = tmp_path / "results"
+    Results.empty({"model": "other"}, 4, 1, 5).save(results)
     with pytest.raises(EvaluationError, match="results: results of another model"):
-        evaluate_set(path, images, "tiny", results, jobs=1)
+        evaluate_set(model, images, "tiny", results, jobs=1)
+    results.unlink()
+    evaluate_set(model, images, "tiny", results, jobs=1, seed=1)
+    with pytest.raises(EvaluationError, match="results: results of another seed"):
+        evaluate_set(model, images, "tiny", results, jobs=1)
+    monkeypatch.setattr(sw.evaluation.evaluate, "code_digest", lambda: "another")
+    with pytest.raises(EvaluationError, match="results of another version of the code"):
+        evaluate_set(model, images, "tiny", results, jobs=1, seed=1)
     results.write_bytes(b"no file of ours")
     with pytest.raises(EvaluationError, match="results: no results of an evaluation"):
-        evaluate_set(path, images, "tiny", results, jobs=1)
+        evaluate_set(model, images, "tiny", results, jobs=1)
     with pytest.raises(EvaluationError, match="rtl is 5, must be 0..4"):
-        evaluate_set(path, images, "tiny", tmp_path / "new", rtl=5, jobs=1)
-    with pytest.raises(EvaluationError, match="jobs is 0"):
-        evaluate_set(path, images, "tiny", tmp_path / "new", jobs=0)
+        evaluate_set(model, images, "tiny", tmp_path / "new", rtl=5, jobs=1)
+    with pytest.raises(AddendError, match="jobs is 0"):
+        evaluate_set(model, images, "tiny", tmp_path / "new", jobs=0)
     monkeypatch.setattr(sw.evaluation.cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(EvaluationError, match="127.0.0.1:9: no answer within 1 s"):
-        evaluate_set(path, images, "tiny", tmp_path / "new", scheduler="tcp://127.0.0.1:9")
+        evaluate_set(model, images, "tiny", tmp_path / "new", scheduler="tcp://127.0.0.1:9")
     with LocalCluster(n_workers=0, dashboard_address=None) as empty, \
             pytest.raises(EvaluationError, match="no worker after 1 s"):
-        evaluate_set(path, images, "tiny", tmp_path / "new", scheduler=empty.scheduler_address)
+        evaluate_set(model, images, "tiny", tmp_path / "new", scheduler=empty.scheduler_address)
     assert not (tmp_path / "new").exists()
 
 
@@ -185,5 +191,10 @@ def test_the_folder_of_cifar10(tmp_path: Path, model: IntegerModel) -> None:
     np.savez(tmp_path / "same.npz", images=pixels, labels=np.array([7, 0, 9]))
     read, same_images = (load_images(path, model, limit=2)
                          for path in (tmp_path, tmp_path / "same.npz"))
-    assert read.labels == [7, 0] and read.names[1] == "test_batch.bin[0001]"
+    assert read.labels == [7, 0] and read.names[1] == "test[00001]"
     assert (read.pixels == same_images.pixels).all()
+    with pytest.raises(ImageError, match="data_batch_1.bin: no such file"):
+        load_images(tmp_path, model, split="train")
+    for number in range(1, 6):
+        write_batch(tmp_path / f"data_batch_{number}.bin", pixels, np.array([number, 0, 0]))
+    assert load_images(tmp_path, model, split="train").labels[::3] == [1, 2, 3, 4, 5]

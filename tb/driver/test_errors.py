@@ -105,7 +105,7 @@ def _other_results(folder: Path, _: Callable) -> None:
 def _no_scheduler(folder: Path, _: Callable) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "CONNECT_SECONDS", 1)
-        with cluster.cluster("tcp://127.0.0.1:9", None):
+        with cluster.cluster("tcp://127.0.0.1:9", 1):
             pass
 
 

@@ -41,8 +41,8 @@ def test_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                       "--output", str(out), "--folds", "2", "--epochs", "1"])
     train_nmnist.main()
     result = json.loads((out / "result.json").read_text())
-    assert [fold["recordings"] for fold in result["folds"].values()] == [6, 6]
-    right = [fold["integer_right"] for fold in result["folds"].values()]
+    assert [fold["recordings"] for fold in result["folds_done"].values()] == [6, 6]
+    right = [fold["integer_right"] for fold in result["folds_done"].values()]
     assert result["mean_integer_accuracy"] == pytest.approx(100 * sum(right) / 12, abs=0.01)
     model = load_model(out / "fold1_integer.safetensors")
     frames = load_images(out / "fold1_frames.npz", model)
@@ -55,3 +55,12 @@ def test_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(train_nmnist, "train_fold", None)
     train_nmnist.main()
     assert json.loads((out / "result.json").read_text()) == result
+    for arguments, said in ((["--epochs", "2"], "result.json: results of other settings"),
+                            (["--folds", "1"], "folds is 1, must be 2..12"),
+                            (["--epochs", "0"], "epochs is 0"),
+                            (["--data", "none.npz"], "none.npz")):
+        monkeypatch.setattr(sys, "argv", [*sys.argv[:5], "--folds", "2", "--epochs", "1",
+                                          *arguments])
+        with pytest.raises(SystemExit):
+            train_nmnist.main()
+        assert said in capsys.readouterr().err

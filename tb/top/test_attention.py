@@ -107,7 +107,7 @@ def _run(mode: str, heads: int, tokens: int, depth: int, steps: int, preset: str
     program = compile_model(model, get_preset(preset), layers=[layer.name for layer in chosen])
     device = Device(program, len(model.layers), stalls=1, effort=QUICK)
     try:
-        device.run(given, seed % 1000)
+        device.run([given], seed % 1000)
         for layer in chosen:
             name = layer.outputs["spikes"]
             assert torch.equal(device.tensors([name])[name], golden[name][0]), name
