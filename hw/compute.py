@@ -141,7 +141,7 @@ class Compute(wiring.Component):
                 engine.weight_row.eq(self.load_beat[part_bits:]),
                 engine.weight_part.eq(1 << self.load_beat[:part_bits] if part_bits else 1),
                 engine.weight_data.eq(self.load_data.replicate(parts)),
-                self.load_ready.eq(~is_weight | engine.weight_ready),
+                self.load_ready.eq(1),
             ]
 
     def _sequence(self, m, engine, epilogue, counts):

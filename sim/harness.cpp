@@ -76,6 +76,7 @@ struct Harness {
     uint64_t lost_read = kNowhere, lost_write = kNowhere;  // addresses of beats that get lost, once
     uint64_t cycle = 0;
     int64_t credit = 0;
+    bool last_wrote = false;  // the last beat was written: reads and writes take turns
     Queue reads, writes, answers;
     uint32_t write_beat = 0;
     bool ar_waits = false, aw_waits = false, w_waits = false, w_last = false;
@@ -139,9 +140,13 @@ struct Harness {
         }
         ar_waits = t->m_axi_arvalid && !t->m_axi_arready;
 
+        // a write that waits for bandwidth comes before a read that follows a read
+        const bool room = !writes.empty() && !answers.full();
+        const int64_t kept = t->m_axi_wvalid && room && !last_wrote ? int64_t(kBytes) << 8 : 0;
+
         // read data: once offered, it stays
         if (!t->m_axi_rvalid && !reads.empty() && reads.front().due <= cycle &&
-            credit >= int64_t(kBytes) << 8 && !pause(1, dice)) {
+            credit >= (int64_t(kBytes) << 8) + kept && !pause(1, dice)) {
             Burst& burst = reads.front();
             if (burst.address == lost_read) {
                 if (burst.beats == 1) {
@@ -153,6 +158,7 @@ struct Harness {
                 lost_read = kNowhere;
             }
             credit -= int64_t(kBytes) << 8;
+            last_wrote = false;
             t->m_axi_rvalid = 1;
             t->m_axi_rresp = burst.response;
             t->m_axi_rlast = burst.beats == 1;
@@ -174,7 +180,6 @@ struct Harness {
         aw_waits = t->m_axi_awvalid && !t->m_axi_awready;
 
         // write data: taken only when its address is known
-        const bool room = !writes.empty() && !answers.full();
         t->m_axi_wready = room && credit >= int64_t(kBytes) << 8 && !pause(3, dice);
         if (t->m_axi_wvalid) {
             if (w_waits && (std::memcmp(w_seen, &t->m_axi_wdata, kBytes) || w_last != t->m_axi_wlast))
@@ -182,6 +187,7 @@ struct Harness {
             if (t->m_axi_wready) {
                 Burst& burst = writes.front();
                 credit -= int64_t(kBytes) << 8;
+                last_wrote = true;
                 const bool last = ++write_beat == burst.beats;
                 if (last != bool(t->m_axi_wlast)) fail("WLAST at a wrong beat", burst.address);
                 const uint64_t at = burst.address + uint64_t(write_beat - 1) * kBytes;

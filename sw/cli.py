@@ -361,8 +361,8 @@ def compile_(
         from sw.display import out
         from sw.export import export_program
 
-        program = _compile(model, preset, levels.value)
-        out.print(program.table())
+        program, timeline = _compile(model, preset, levels.value)
+        out.print(program.table(timeline.layers))
         if output is not None:
             for path in export_program(program, output):
                 out.print(f"wrote {path}", markup=False, soft_wrap=True)
@@ -385,10 +385,10 @@ def info(
         size = get_preset(preset)
         out.print(preset_table(size))
         if model is not None:
-            program = _compile(model, preset)
-            out.print(program.table())
+            program, timeline = _compile(model, preset)
+            out.print(program.table(timeline.layers))
             out.print(f"memory: {program.size:,} bytes; predicted cycles of an image: "
-                      f"{program.predicted_cycles:,}")
+                      f"{timeline.cycles:,}")
 
 
 @app.command()
@@ -419,13 +419,16 @@ def verilog(
 def _compile(path: Path, preset: str, level_mode: str = "planes"):
     from hw.presets import get_preset
     from sw.compile.compiler import compile_model
+    from sw.cycles.timeline import predict
     from sw.display import progress
     from sw.model_file import load_model
 
     size, model = get_preset(preset), load_model(path)
     with progress() as step:
         step(f"compiling {model.name} for {preset}", 0, 0)
-        return compile_model(model, size, level_mode=level_mode)
+        program = compile_model(model, size, level_mode=level_mode)
+        step("predicting its cycles", 0, 0)
+        return program, predict(model, program)
 
 
 def _one_thread() -> None:

@@ -137,14 +137,17 @@ def show_evaluation(evaluation: "Evaluation") -> None:
 
 
 def show_activity(evaluation: "Evaluation") -> None:
-    """Every layer's spikes and useful additions, means of an image."""
+    """Every layer's spikes, useful additions, bytes and predicted cycles, means of an image."""
     table = Table(title=f"{evaluation.model.name}: layers, means of {evaluation.images:,} images")
-    for name in ("layer", "kind", "spikes", "useful additions", "share"):
+    for name in ("layer", "kind", "spikes", "useful additions", "share", "read", "written",
+                 "cycles predicted"):
         table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
     for row in evaluation.layers():
         table.add_row(row["name"], row["kind"], f"{row['spikes']:,.0f}",
                       f"{row['useful_additions']:,.0f}",
-                      f"{row['useful_additions'] / max(1.0, evaluation.additions):.1%}")
+                      f"{row['useful_additions'] / max(1.0, evaluation.additions):.1%}",
+                      f"{row['bytes_read']:,}", f"{row['bytes_written']:,}",
+                      f"{row['cycles_predicted']:,}")
     out.print(table)
 
 

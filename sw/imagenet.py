@@ -20,6 +20,8 @@ from hw.presets import get_preset
 from sw.compile.compiler import compile_model
 from sw.display import out, progress, show_layers, show_report
 from sw.export import write_json
+from sw.golden.activity import with_activity
+from sw.golden.network import quantise_images
 from sw.images import Images, InputSpec, load_images
 from sw.model_file import IntegerModel, load_model, save_model
 from sw.models.e_spikeformer import E_SIZES, ESpikeFormer
@@ -84,7 +86,7 @@ def network_model(name: str, time_steps: int, picture: Path | None,
         model = quantise(network, network.config, calibrate(network, pixels,
                                                             time_steps=time_steps),
                          time_steps=time_steps, name=f"{name}-{kind}", mean=_MEAN, std=_STD)
-        save_model(model, path)
+        save_model(with_activity(model, quantise_images(model, pixels)), path)
     model = load_model(path)
     return model, images or load_images(reference / "io.pt", model)
 

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FORMAT = "addend-model"
-VERSION = 2
+VERSION = 3
 KINDS = ("conv", "depthwise", "attention", "key_value", "mask", "pool", "head")
 SHIFT_RANGE = (-8, 23)
 ACC_LIMIT = 1 << 23       # |acc| of one chunk of a window
@@ -70,6 +70,10 @@ class Tensor:
     @property
     def steps(self) -> int:
         return self.shape[0]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
 
     @property
     def magnitude(self) -> int:
@@ -203,6 +207,9 @@ class IntegerModel:
     features: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Maps for detection and segmentation: of each stage the tensors in its "residual" and
     "spikes" or "levels"."""
+    activity: Mapping[str, float] = field(default_factory=dict)
+    """Mean set bits of an element of each map, where measured (`sw.golden.activity`): a hint for
+    the compiler, of no effect on any result."""
 
     def layer(self, name: str) -> Layer:
         for layer in self.layers:
@@ -316,6 +323,11 @@ def check(model: IntegerModel, where: str = "model") -> None:
         for role, name in roles.items():
             need(name in known and known[name].kind == role,
                  f"features.{stage}.{role} '{name}' is not a tensor of that kind")
+    for name, bits in model.activity.items():
+        need(name in known and known[name].kind in (*MAPS, "image"),
+             f"activity.{name} is not a map of the model")
+        need(0 <= bits <= known[name].bits, f"activity.{name} is {bits}, must be 0 to "
+             f"{known[name].bits}, the tensor's bits")
     need(model.logits.scale > 0, f"logits.scale is {model.logits.scale}, must be positive")
 
 
@@ -500,7 +512,7 @@ _LAYER_FIELDS = ("name", "kind", "inputs", "in_channels", "out_channels", "in_si
                  "kernel", "stride", "padding", "residual", "outputs", "repeat", "integer_bits",
                  "neuron", "heads")
 _MODEL_FIELDS = ("format", "version", "name", "family", "time_steps", "residual_fraction",
-                 "classes", "input", "logits", "features", "layers")
+                 "classes", "input", "logits", "features", "activity", "layers")
 _INPUT_FIELDS = ("tensor", "channels", "height", "width", "bits", "time_steps", "scale", "mean",
                  "std")
 _LOGITS_FIELDS = ("tensor", "classes", "scale")
@@ -522,6 +534,7 @@ def to_bytes(model: IntegerModel) -> bytes:
         "input": {name: _plain(getattr(model.input, name)) for name in _INPUT_FIELDS},
         "logits": {name: getattr(model.logits, name) for name in _LOGITS_FIELDS},
         "features": {stage: dict(roles) for stage, roles in model.features.items()},
+        "activity": dict(model.activity),
         "layers": [{name: _plain(getattr(layer, name)) for name in _LAYER_FIELDS}
                    for layer in model.layers],
     }
@@ -587,7 +600,7 @@ def load_model(path: str | os.PathLike) -> IntegerModel:
             input=ModelInput(**{name: tuple(value) if isinstance(value, list) else value
                                 for name, value in structure["input"].items()}),
             logits=Logits(**structure["logits"]), layers=tuple(layers),
-            features=structure["features"])
+            features=structure["features"], activity=structure["activity"])
         check(model, str(path))
     except (TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: a field has the wrong type ({error})") from error

@@ -22,6 +22,7 @@ from sw.compile.compiler import compile_model
 from sw.device import Device, OpenDevice
 from sw.driver import DeviceError
 from sw.errors import AddendError
+from sw.golden.activity import with_activity
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.numbers import naf_count
 from sw.golden.useful import useful_additions
@@ -84,10 +85,12 @@ def quantise_checkpoint(checkpoint: str | Path, calibration: str | Path, *,
     step("calibrating", 0, len(images))
     measured = calibrate(network, pixels, time_steps=steps)
     step("quantising", len(images), len(images))
-    return quantise_with_report(
+    model = quantise_with_report(
         network, config, measured, time_steps=steps, name=name or Path(checkpoint).stem,
         classes=tuple(said["classes"]), mean=mean, std=std, integer_bits=integer_bits,
         features=features)[0]
+    step("measuring the activity", len(images), len(images))
+    return with_activity(model, quantise_images(model, images.pixels))
 
 
 # Run ------------------------------------------------------------------------------------------

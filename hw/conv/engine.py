@@ -42,7 +42,7 @@ class ConvEngine(wiring.Component):
         The oldest tag of a group, at once.
     map_write_* : In
         A beat for the map buffer.
-    weight_* : In, Out
+    weight_* : In
         A beat for the weight buffer, see WeightBuffer.
     other_* : In, Out
         Another reader of the two buffers, while no result is under way (``other_busy``).
@@ -78,7 +78,6 @@ class ConvEngine(wiring.Component):
             "weight_row": In(rows),
             "weight_part": In(preset.weight_row_bits // preset.axi_bits),
             "weight_data": In(preset.weight_row_bits),
-            "weight_ready": Out(1),
             "other_busy": In(1),
             "other_map_enable": In(1),
             "other_map_address": In(words),
@@ -124,7 +123,6 @@ class ConvEngine(wiring.Component):
             self.other_map_data.eq(maps.read_data),
             weights.write_valid.eq(self.weight_valid), weights.write_row.eq(self.weight_row),
             weights.write_part.eq(self.weight_part), weights.write_data.eq(self.weight_data),
-            self.weight_ready.eq(weights.write_ready),
             self.other_row_data.eq(weights.read_data[1]),
         ]
         groups = [Group(preset) for _ in range(preset.groups)]

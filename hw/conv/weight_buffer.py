@@ -17,16 +17,18 @@ class WeightBuffer(wiring.Component):
 
     The rows lie in two banks (upper and lower half of the row address). Groups 2c and 2c + 1 share
     copy c of each bank, a true dual-port block RAM. A write goes from copy to copy, and takes the
-    cycle of group 2c where that reads the same bank (``hold``); for each cycle in which a group was
-    held, the writes behind wait one.
+    cycle of group 2c where that reads the same bank (``hold``). Beats of one row that follow each
+    other are written together, so that a row takes one such cycle. Writes never wait: where they
+    come to the bank in use, the sooner they are through the better.
 
     **Latency** 2 cycles from ``row`` to ``read_data``; a group's pipeline stands while its
-    ``enable`` is 0, and its data with it. A write that need not wait is seen by reads of copy c
-    c + 3 cycles after it was taken. **Throughput** one row a group and cycle.
+    ``enable`` is 0, and its data with it. A write is seen by reads of copy c c + 3 cycles after it
+    was taken, or one more where the next beat is of the same row. **Throughput** one row a group
+    and cycle, one beat a cycle.
 
     Members
     -------
-    write_valid, write_row, write_part, write_data, write_ready : In, Out
+    write_valid, write_row, write_part, write_data : In
         One beat of a row: part ``write_part`` (one-hot), data repeated over the row.
     wants, row, enable : In, arrays of groups
         ``wants``: the bank that the group reads now, one-hot; ``enable``: its pipeline moves.
@@ -43,7 +45,6 @@ class WeightBuffer(wiring.Component):
             "write_row": In(rows),
             "write_part": In(preset.weight_row_bits // preset.axi_bits),
             "write_data": In(preset.weight_row_bits),
-            "write_ready": Out(1),
             "wants": In(2).array(preset.groups),
             "row": In(rows).array(preset.groups),
             "enable": In(1).array(preset.groups),
@@ -56,27 +57,30 @@ class WeightBuffer(wiring.Component):
         preset = self._preset
         groups = preset.groups
 
-        # One write waits here. Copies take it in turn, a cycle apart: what is on its way to a copy
-        # lies beside it, and whether it writes is known at the beginning of the cycle.
-        waiting, resting = Signal(), Signal()
+        # A row is gathered here. Copies take it in turn, a cycle apart: what is on its way to a
+        # copy lies beside it, and whether it writes is known at the beginning of the cycle.
+        waiting, joins, go = Signal(), Signal(), Signal()
         first = _Write(preset, "write_in")
-        with m.If(self.write_ready):
-            m.d.sync += [waiting.eq(self.write_valid), *first.take(
-                0, self.write_row, self.write_part, self.write_data)]
-        m.d.comb += self.write_ready.eq(~waiting | ~resting)
+        m.d.comb += [joins.eq(waiting & self.write_valid & ~first.part.all()
+                              & (self.write_row == first.row)),
+                     go.eq(waiting & ~joins)]
+        m.d.sync += [waiting.eq(self.write_valid), first.row.eq(self.write_row),
+                     first.part.eq(self.write_part | Mux(joins, first.part, 0))]
+        size = preset.axi_bits
+        for part in range(len(self.write_part)):
+            with m.If(self.write_part[part]):
+                m.d.sync += first.word.word_select(part, size).eq(
+                    self.write_data.word_select(part, size))
         chain = [first]
-        held = [Signal(name=f"held_{copy}") for copy in range((groups + 1) // 2)]
-        m.d.sync += resting.eq(Cat(held).any())
-        for copy in range(len(held)):
+        copies = (groups + 1) // 2
+        for copy in range(copies):
             old, new = chain[-1], _Write(preset, f"write_{copy}")
             banks = old.banks
             if copy == 0:
-                go = waiting & ~resting
                 banks = Cat(go & ~old.row[-1], go & old.row[-1])
             m.d.sync += new.take(banks, old.row, old.part, old.word)
             chain.append(new)
-            m.d.comb += [self.hold[2 * copy].eq((new.banks & self.wants[2 * copy]).any()),
-                         held[copy].eq(self.hold[2 * copy])]
+            m.d.comb += self.hold[2 * copy].eq((new.banks & self.wants[2 * copy]).any())
 
         bank_s1 = Signal(groups)
         for copy, write_now in enumerate(chain[1:]):

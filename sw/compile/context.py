@@ -16,7 +16,7 @@ from sw.compile.layout import Layout, MapLayout, ResidualLayout, ceil_div
 from sw.compile.schedule import Range, Schedule
 from sw.model_file import MAX_INTEGER_BITS, IntegerModel, Layer, Tensor
 
-__all__ = ["Context", "Halves", "Memory", "Ring", "compress", "tile_params"]
+__all__ = ["Banks", "Context", "Memory", "Ring", "compress", "tile_params"]
 
 THRESHOLD_NEVER = (1 << 27) - 1
 
@@ -71,17 +71,34 @@ class Ring:
         return start
 
 
-class Halves(Ring):
-    """A ring that alternates between the halves of a buffer; larger items start at 0."""
+class Banks(Ring):
+    """The weight buffer: two rings, a bank each, that items take in turn, so that one is written
+    while the one before it is read. Items start at multiples of `unit`; one larger than a bank
+    starts at 0."""
+
+    def __init__(self, size: int, unit: int) -> None:
+        super().__init__(size)
+        self._unit = unit
+        self._bank = 0
+        self._places = [0, 0]
 
     def _place(self, size: int) -> int:
         half = self.size // 2
         if size > half:
-            self._next = 0
+            self._places = [half, self._rounded(size - half)]
             return 0
-        start = self._next
-        self._next = half - start
-        return start
+        self._bank = 1 - self._bank
+        start = self._places[self._bank]
+        start = start if start + size <= half else 0
+        self._places[self._bank] = start + self._rounded(size)
+        return self._bank * half + start
+
+    def _rounded(self, size: int) -> int:
+        return ceil_div(size, self._unit) * self._unit
+
+    def make_room(self, size: int) -> None:
+        """What comes next takes up to `size` of each bank and is to lie there at once."""
+        self._places = [place if place + size <= self.size // 2 else 0 for place in self._places]
 
 
 def compress(runs: list[tuple[int, int, int]]) -> list[tuple[int, ...]]:
@@ -148,6 +165,7 @@ class Context:
     """The layouts of each image's tensors, by name."""
     schedule: Schedule
     rings: dict[str, Ring]
+    """By buffer; that of the weights has `Banks`."""
     params: dict[int, int] = dataclasses.field(default_factory=dict)
     """Addresses of the layers' parameters."""
     constants: dict[tuple[str, ...], int] = dataclasses.field(default_factory=dict)
@@ -163,8 +181,9 @@ class Context:
                batch: int) -> Context:
         """A fresh one."""
         schedule = Schedule(preset, [layer.name for layer in model.layers])
-        rings = {name: (Halves if name == "weight" else Ring)(size)
-                 for name, size in schedule.sizes.items() if name != "out"}
+        rings = {name: Ring(size) for name, size in schedule.sizes.items() if name != "out"}
+        row = preset.weight_row_bits // preset.axi_bits
+        rings["weight"] = Banks(schedule.sizes["weight"], WORD_BITS * row)
         return cls(model, preset, Memory(base, preset.beat_bytes), [{} for _ in range(batch)],
                    schedule, rings, ones=ones)
 

@@ -34,7 +34,10 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     source = tensors[layer.inputs[0]]
     head, image = layer.kind == "head", source.kind == "image"
     planes = context.planes(source)
-    if density is None:
+    if density is None and source.name in context.model.activity and not (
+            source.kind == "levels" and context.ones):
+        density = context.model.activity[source.name] / planes
+    elif density is None:
         density = DEFAULT_DENSITY if source.kind in ("spikes", "levels") else INTEGER_DENSITY
     taps = layer.kernel[0] * layer.kernel[1]
     return ConvShape(

@@ -82,6 +82,7 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pix
     results = height * width * shape.steps
     units = results * shape.planes
     compute = additions = 0.0
+    works = []
     for number, (first, last) in enumerate(chunks):
         share = (last - first) / shape.window
         if shape.depthwise:
@@ -92,8 +93,9 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pix
         reads = units * chunk_entries(first, last, shape.string, preset.map_banks)
         last_chunk = number == len(chunks) - 1
         beats = results * parts * (_beat_cycles(preset, shape) if last_chunk else 1)
-        compute += max(added / preset.groups, reads, beats) + blocks * CHANGE_OVER
+        works.append(max(added / preset.groups, reads, beats) + blocks * CHANGE_OVER)
         additions += added
+    compute = sum(works)
     compute, additions = (value * shape.slices * tiles * batch for value in (compute, additions))
     beat = preset.beat_bytes
     map_loads = blocks * passes * batch
@@ -111,6 +113,12 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pix
     if shape.writes_residual:
         written += shape.steps * residual_pixel
     transfers = map_loads + blocks * batch * max(tiles, shape.out_planes)
+    if not weights_stay:  # a chunk is loaded while the one before it is used
+        rows = [(b - a) * shape.rows_per_word for a, b in chunks]
+        pairs = zip(works, [*rows[1:], rows[0]], strict=True)
+        compute = max(compute, sum(max(work * batch, (row * preset.lanes / beat + TRANSFER)
+                                       * blocks * batch / group) for work, row in pairs)
+                      * shape.slices * tiles)
     cost = combine(preset, compute, additions, read, written, transfers, overlap)
     # the first block's input and the last block's output overlap with nothing of this layer
     exposed = map_beats + written // (blocks * batch * beat) + 2 * LATENCY

@@ -11,13 +11,18 @@ with the fewest estimated cycles.
 
 import dataclasses
 import functools
+import itertools
 import math
 
 from hw.presets import WORD_BITS, Preset
-from sw.compile.estimate import Cost, chunk_entries, conv_cost
+from sw.compile.estimate import LATENCY, Cost, chunk_entries, conv_cost
 from sw.compile.layout import ceil_div
 
-__all__ = ["Block", "ConvPlan", "ConvShape", "NoPlan", "plan", "split_window", "word_beats"]
+__all__ = ["Block", "ConvPlan", "ConvShape", "NoPlan", "bank_rows", "pack", "plan",
+           "split_window", "word_beats"]
+
+GROUP_ROWS = 128
+"""Weight rows that are loaded at once, at least; a transfer has a price of its own."""
 
 
 class NoPlan(Exception):
@@ -134,17 +139,20 @@ class ConvPlan:
 
 @functools.cache
 def split_window(window: int, string: int, banks: int, entries: int,
-                 limit: int) -> tuple[tuple[int, int], ...]:
-    """Chunks of at most ``limit`` words and ``entries`` FIFO entries, about equal."""
+                 limit: int) -> list[tuple[tuple[int, int], ...]]:
+    """Ways to cut a window into chunks of at most ``limit`` words and ``entries`` FIFO entries:
+    at kernel rows, at reads, or equal."""
+    ways: dict[tuple[tuple[int, int], ...], None] = {}
     least = ceil_div(window, limit)
     for count in range(least, min(least + 4, window) + 1):
         size = ceil_div(window, count)
-        for width in dict.fromkeys((ceil_div(size, string) * string,
-                                    ceil_div(size, banks) * banks, size)):
+        for width in (ceil_div(size, string) * string, ceil_div(size, banks) * banks, size):
             cuts = [(a, min(a + width, window)) for a in range(0, window, width)]
             if width <= limit and all(chunk_entries(a, b, string, banks) <= entries
                                       for a, b in cuts):
-                return tuple(cuts)
+                ways[tuple(cuts)] = None
+        if ways:
+            return list(ways)
     cuts, first = [], 0
     while first < window:
         last = first + 1
@@ -153,7 +161,27 @@ def split_window(window: int, string: int, banks: int, entries: int,
             last += 1
         cuts.append((first, last))
         first = last
-    return tuple(cuts)
+    return [tuple(cuts)]
+
+
+def pack(sizes: list[int]) -> list[list[int]]:
+    """Numbers of the items that share a group of weight rows: such that it is not too short."""
+    groups: list[list[int]] = []
+    rows = GROUP_ROWS
+    for number, size in enumerate(sizes):
+        if rows >= GROUP_ROWS:
+            groups.append([])
+            rows = 0
+        groups[-1].append(number)
+        rows += size
+    return groups
+
+
+def bank_rows(groups: list[list[int]], sizes: list[int]) -> int:
+    """Rows of a bank of the weight buffer that groups take at most, which change banks in turn."""
+    rows = [ceil_div(sum(sizes[number] for number in group), WORD_BITS) * WORD_BITS
+            for group in groups]
+    return max(sum(rows[::2]), sum(rows[1::2]))
 
 
 def _parts(size: int, unit: int) -> list[int]:
@@ -201,15 +229,16 @@ def plan(preset: Preset, shape: ConvShape) -> ConvPlan:
     if shape.out_planes:
         unit = preset.beat_words // math.gcd(preset.beat_words, shape.out_slice_words)
     groups = [size for size in range(1, shape.batch + 1) if shape.batch % size == 0]
-    ways = [("stay", 1), ("passes", 1), *(("stream", group) for group in groups)]
+    # weights that stay serve all images anyway
+    ways = [("whole", 1), ("stay", 1), ("passes", 1), *(("stream", group) for group in groups)]
     best, reason = None, NoPlan("no block of pixels fits")
     for rows in _parts(shape.out_size[0], 1):
         for columns in _parts(shape.out_size[1], unit):
-            for policy, group in ways:      # weights that stay serve all images anyway
+            for (policy, group), cut in itertools.product(ways, range(3)):
                 try:
-                    found = _try(preset, shape, rows, columns, group, policy)
+                    found = _try(preset, shape, rows, columns, group, policy, cut)
                 except NoPlan as error:
-                    reason = error
+                    reason = reason if cut else error
                     continue
                 if best is None or found.cost.cycles < best.cost.cycles:
                     best = found
@@ -218,28 +247,40 @@ def plan(preset: Preset, shape: ConvShape) -> ConvPlan:
     return best
 
 
+def _fits(sizes: list[int], rows: int) -> bool:
+    """Whether items fit that many rows of each bank."""
+    return sum(sizes) <= 2 * rows and bank_rows(pack(sizes), sizes) <= rows
+
+
 def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
-         policy: str) -> ConvPlan:
+         policy: str, cut: int) -> ConvPlan:
     pixels, parts = rows * columns, preset.beats_per_tile
     tiles = ceil_div(shape.out_channels, preset.lanes)
     blocks = ceil_div(shape.out_size[0], rows) * ceil_div(shape.out_size[1], columns)
     tile_rows = shape.slices * shape.window * shape.rows_per_word
     half = preset.weight_rows // 2
     limit = shape.chunk_limit
-    passes = ((0, tiles),)
-    if policy == "stay":
-        if tiles * tile_rows > preset.weight_rows:
-            raise NoPlan("weights do not stay")
-    else:
+    if policy != "whole":
         limit = min(limit, half // shape.rows_per_word)
+    cuts = split_window(shape.window, shape.string, preset.map_banks, preset.fifo_depth // 2,
+                        limit)
+    if cut >= len(cuts):
+        raise NoPlan("there are fewer ways to cut the window")
+    chunks = cuts[cut]
+    sizes = [(b - a) * shape.rows_per_word for a, b in chunks] * shape.slices
+    passes = ((0, tiles),)
+    if policy == "whole" and (tiles * len(sizes) > 1 or not half < sizes[0] <= 2 * half):
+        raise NoPlan("weights are not one item of more than a bank")
+    if policy == "stay" and not _fits(sizes * tiles, half):
+        raise NoPlan("weights do not stay")
     if policy == "passes":
         per_slice = shape.out_slice_words * WORD_BITS // preset.lanes if shape.out_planes else 1
         size = half // tile_rows // per_slice * per_slice
+        while size and not _fits(sizes * size, half // 2):
+            size -= per_slice
         if not size or size >= tiles or blocks * shape.batch == 1 or shape.depthwise:
             raise NoPlan("passes do not help")
         passes = tuple((a, min(a + size, tiles)) for a in range(0, tiles, size))
-    chunks = split_window(shape.window, shape.string, preset.map_banks, preset.fifo_depth // 2,
-                          limit)
     results = shape.steps * pixels * group
     if len(chunks) * shape.slices > 1 and results * parts > preset.psum_rows:
         raise NoPlan(f"a block of {rows} x {columns} pixels needs {results * parts} of "
@@ -250,8 +291,10 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
     item = group * map_beats(preset, shape, rows, columns, shape.slices)
     items = blocks * shape.batch // group
     items *= ceil_div(tiles * preset.lanes, WORD_BITS) if shape.depthwise else 1
-    map_stays = item <= (capacity if items == 1 else capacity // 2)
+    map_stays = item <= capacity
+    crowded = items > 1 and item > capacity // 2    # the next maps wait for these
     if not map_stays:
+        crowded = False
         item = group * map_beats(preset, shape, rows, columns, 1)
         if item > capacity // 2:
             raise NoPlan(f"a block of {rows} x {columns} pixels needs {item} of "
@@ -274,6 +317,8 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
                      tiles=tiles, passes=len(passes), chunks=chunks, map_beats=item // group,
                      map_stays=map_stays,
                      weights_stay=policy != "stream", tile_rows=tile_rows, overlap=overlap)
+    if crowded:
+        cost = dataclasses.replace(cost, cycles=cost.cycles + items * (item + LATENCY))
     return ConvPlan(rows=rows, columns=columns, group=group, chunks=chunks, passes=passes,
                     weights_stay=policy != "stream", map_stays=map_stays, word_regions=regions,
                     word_beats=words, value_regions=regions, value_beats=values, cost=cost)

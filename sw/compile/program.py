@@ -2,6 +2,7 @@
 """A compiled program: what goes into memory, where tensors are, and what each layer costs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from rich.table import Table
@@ -124,18 +125,18 @@ class Program:
         """The layer table as dicts."""
         return [dataclasses.asdict(row) for row in self.layers]
 
-    def table(self) -> Table:
-        """The layer table for a terminal."""
+    def table(self, cycles: Sequence[int]) -> Table:
+        """The layer table for a terminal; `cycles` of each layer, as `sw.cycles` predicts them."""
         table = Table(title=f"{self.model_name} on {self.preset.name}: {self.count} descriptors, "
-                      f"{self.size / 1e6:.2f} MB, {self.predicted_cycles:,} cycles predicted")
+                      f"{self.size / 1e6:.2f} MB, {sum(cycles):,} cycles predicted")
         names = ["layer", "kind", "output", "weights", "tiles", "blocks", "chunks", "descriptors",
                  "bytes", "cycles", "busy"]
         for name in names:
             table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
-        for row in self.layers:
-            busy = row.additions / self.preset.groups / max(row.cycles, 1)
+        for row, taken in zip(self.layers, cycles, strict=True):
+            busy = row.additions / self.preset.groups / max(taken, 1)
             table.add_row(row.name, row.kind, "x".join(map(str, row.out_shape)),
                           f"{row.weights:,}", str(row.tiles), str(row.blocks), str(row.chunks),
                           str(row.descriptors), f"{row.bytes_read + row.bytes_written:,}",
-                          f"{row.cycles:,}", f"{busy:.0%}")
+                          f"{taken:,}", f"{busy:.0%}")
         return table

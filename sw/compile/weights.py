@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights of a layer in memory, and their way into the weight buffer.
 
-Weights are cut into *items*, one for each (tile, slice, chunk) in the order of use, and items are
-packed into *groups* that the weight buffer takes at once. Rows of channels that do not exist are
-left out in memory; every word of a window still takes its 32 rows in the buffer. A group is loaded
-in pieces, so that its first CONV need not wait for the whole of it.
+Weights are cut into *items*, one for each (tile, slice, chunk) in the order of use, and short items
+are packed into *groups*, which are loaded at once and take turns between the banks of the weight
+buffer. Rows of channels that do not exist are left out in memory; every word of a window still
+takes its 32 rows in the buffer.
 """
 
 import dataclasses
@@ -16,12 +16,10 @@ from hw.presets import WORD_BITS
 from sw.compile.context import Context
 from sw.compile.errors import CompileError
 from sw.compile.layout import ceil_div
-from sw.compile.plan import ConvPlan, ConvShape
+from sw.compile.plan import ConvPlan, ConvShape, bank_rows, pack
 
 __all__ = ["WeightStore", "window_rows"]
 
-PIECE_ROWS = 128
-"""Rows that one piece of a group has at least."""
 ACC_LIMIT = 1 << 23
 
 
@@ -63,37 +61,40 @@ class WeightStore:
         self._context, self._number = context, number
         preset, layer = context.preset, context.model.layers[number]
         rows, exists = window_rows(shape, weight, preset.lanes)
-        half = preset.weight_rows // 2
         self._items: dict[tuple[int, int, int], _Item] = {}
         self._groups: list[list[_Item]] = []
-        self._loaded: dict[int, int] = {}  # rows of each group that were loaded
-        stored, at, place = [], 0, 0
+        self._openers: dict[int, int] = {}  # rows of a bank that the pass begun by a group takes
+        stored, at = [], 0
         for first, last in plan.passes:
-            self._groups.append([])
-            place = 0
-            for tile in range(first, last):
-                for s in range(shape.slices):
-                    for chunk, (a, b) in enumerate(plan.chunks):
-                        data, there = rows[tile, s, a:b], exists[s, a:b]
-                        bound = int(np.abs(data.astype(np.int64)).sum((0, 1)).max()) * magnitude
-                        if bound >= ACC_LIMIT:
-                            raise CompileError(
-                                f"layer '{layer.name}': |acc| of chunk {chunk} may reach {bound}, "
-                                f"must be below {ACC_LIMIT}")
-                        size = (b - a) * shape.rows_per_word
-                        if not plan.weights_stay and place + size > half:
-                            self._groups.append([])
-                            place = 0
-                        runs = []
-                        edges = np.flatnonzero(np.diff(np.r_[0, there.ravel(), 0]))
-                        for low, high in edges.reshape(-1, 2).tolist():
-                            runs.append((at, place + low, high - low))
-                            at += high - low
-                        item = _Item(len(self._groups) - 1, place, size, runs)
-                        self._items[tile, s, chunk] = item
-                        self._groups[-1].append(item)
-                        stored.append(data[there])
-                        place += size
+            keys = [(tile, s, chunk) for tile in range(first, last)
+                    for s in range(shape.slices) for chunk in range(len(plan.chunks))]
+            sizes = [(b - a) * shape.rows_per_word
+                     for a, b in (plan.chunks[chunk] for _, _, chunk in keys)]
+            packed = pack(sizes)
+            if plan.weights_stay:
+                self._openers[len(self._groups)] = bank_rows(packed, sizes)
+            for members in packed:
+                group, place = [], 0
+                for index in members:
+                    tile, s, chunk = keys[index]
+                    a, b = plan.chunks[chunk]
+                    data, there = rows[tile, s, a:b], exists[s, a:b]
+                    bound = int(np.abs(data.astype(np.int64)).sum((0, 1)).max()) * magnitude
+                    if bound >= ACC_LIMIT:
+                        raise CompileError(
+                            f"layer '{layer.name}': |acc| of chunk {chunk} may reach {bound}, "
+                            f"must be below {ACC_LIMIT}")
+                    runs = []
+                    edges = np.flatnonzero(np.diff(np.r_[0, there.ravel(), 0]))
+                    for low, high in edges.reshape(-1, 2).tolist():
+                        runs.append((at, place + low, high - low))
+                        at += high - low
+                    item = _Item(len(self._groups), place, sizes[index], runs)
+                    self._items[keys[index]] = item
+                    group.append(item)
+                    stored.append(data[there])
+                    place += sizes[index]
+                self._groups.append(group)
         self.address = context.memory.constant(
             np.ascontiguousarray(np.concatenate(stored)).view(np.uint8).ravel())
         self.rows = at
@@ -103,28 +104,15 @@ class WeightStore:
         item = self._items[tile, slice_, chunk]
         group = self._groups[item.group]
         beats = self._context.weight_row
-        size = group[-1].place + group[-1].size
         ring = self._context.rings["weight"]
-        start = ring.get((self._number, item.group), size * beats,
-                         lambda _: self._loaded.pop(item.group, None))
-        self._load_pieces(item, start)
+
+        def fill(start: int) -> None:
+            runs = [tuple(beats * value for value in run) for entry in group for run in entry.runs]
+            self._context.load_runs(self._number, Target.WEIGHT, self.address, start, runs)
+
+        key = self._number, item.group
+        if item.group in self._openers and key not in ring.items:
+            ring.make_room(self._openers[item.group] * beats)
+        start = ring.get(key, (group[-1].place + group[-1].size) * beats, fill)
         first = start + item.place * beats
         return first // beats, (first, first + item.size * beats)
-
-    def _load_pieces(self, item: _Item, start: int) -> None:
-        """Load the item's group from the first row that is not there yet to the item's last."""
-        group, beats = self._groups[item.group], self._context.weight_row
-        begin, end = self._loaded.get(item.group, 0), item.place + item.size
-        if begin >= end:
-            return
-        runs: list[tuple[int, int, int]] = []
-        for entry in group:
-            if entry.place < begin:
-                continue
-            runs += entry.runs
-            begin = entry.place + entry.size
-            if begin >= end and sum(run[2] for run in runs) >= PIECE_ROWS:
-                break
-        self._loaded[item.group] = begin
-        self._context.load_runs(self._number, Target.WEIGHT, self.address, start,
-                                [tuple(beats * value for value in run) for run in runs])

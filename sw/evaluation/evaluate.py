@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hw.presets import get_preset
+from sw.compile.compiler import compile_model
+from sw.cycles.timeline import predict
 from sw.evaluation.cluster import Shard, cluster, results_of
 from sw.evaluation.results import EvaluationError, Results, digest
-from sw.evaluation.shards import code_digest, golden_shard, rtl_shard
+from sw.evaluation.shards import code_digest, golden_shard, map_names, rtl_shard
 from sw.images import Images
 from sw.model_file import IntegerModel, to_bytes
 from sw.run import Step, checked_jobs, silent
@@ -79,13 +81,20 @@ class Evaluation:
         return float(useful / (self.adders * rtl["cycles"].sum()))
 
     def layers(self) -> list[dict[str, object]]:
-        """Of each layer: its name, and an image's mean spikes and useful additions."""
+        """Of each layer: its name, and an image's mean spikes and useful additions, bytes, and
+        cycles as the cycle model predicts them for mean activity."""
         golden = self.results.golden
         means = {name: golden[name].sum(0) / max(1, self.images)
-                 for name in ("spikes", "additions")}
+                 for name in ("spikes", "additions", "bits")}
+        program = compile_model(self.model, get_preset(self.preset))
+        bits = {name: float(value) for name, value in zip(map_names(self.model), means["bits"],
+                                                          strict=True) if name}
+        cycles = predict(self.model, program, bits).layers
         return [{"name": layer.name, "kind": layer.kind, "spikes": float(means["spikes"][index]),
-                 "useful_additions": float(means["additions"][index])}
-                for index, layer in enumerate(self.model.layers)]
+                 "useful_additions": float(means["additions"][index]),
+                 "bytes_read": read, "bytes_written": written, "cycles_predicted": cycles[index]}
+                for index, (layer, (read, written)) in enumerate(
+                    zip(self.model.layers, program.transfers(), strict=True))]
 
     def as_json(self) -> dict[str, object]:
         """Everything but the single images."""

@@ -33,8 +33,10 @@ class Results:
     """What is known of each of the N images of a set, for L layers and C classes.
 
     `golden` holds `done` bool `[N]`, `logits` int32 `[N, C]`, and for each layer the sums
-    `additions` (useful ones) and `spikes` int64 `[N, L]`. `rtl` holds `done`, `logits`, and int64
-    `[N]`: `cycles`, `bytes_read`, `bytes_written`, `values` compared and `wrong` tensors.
+    `additions` (useful ones) and `spikes` int64 `[N, L]`, and `bits`, the set bits of its map
+    (`sw.golden.activity.set_bits`; those of the image first) `[N, L + 1]`. `rtl` holds `done`,
+    `logits`, and int64 `[N]`: `cycles`, `bytes_read`, `bytes_written`, `values` compared and
+    `wrong` tensors.
     """
 
     of: dict[str, str]
@@ -54,7 +56,8 @@ class Results:
         return cls(
             of=of,
             golden=logits() | {name: np.zeros((images, layers), np.int64)
-                               for name in ("additions", "spikes")},
+                               for name in ("additions", "spikes")}
+            | {"bits": np.zeros((images, layers + 1), np.int64)},
             rtl=logits() | {name: np.zeros(images, np.int64) for name in (
                 "cycles", "bytes_read", "bytes_written", "values", "wrong")})
 

@@ -8,13 +8,14 @@ import torch
 
 from hw.presets import get_preset
 from sw.evaluation.results import digest
+from sw.golden.activity import set_bits
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.useful import useful_additions
 from sw.images import Images
 from sw.model_file import IntegerModel
 from sw.run import run
 
-__all__ = ["code_digest", "golden_shard", "rtl_shard"]
+__all__ = ["code_digest", "golden_shard", "map_names", "rtl_shard"]
 
 _BATCH_VALUES = 32 * 32 * 3 * 10
 """Input values that are evaluated at once: every tensor of a batch is in memory."""
@@ -33,7 +34,7 @@ def golden_shard(model: IntegerModel, images: Images) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     integers = quantise_images(model, images.pixels)
     batch = max(1, _BATCH_VALUES // integers[0].numel())
-    logits, additions, spikes = [], [], []
+    logits, additions, spikes, bits = [], [], [], []
     for group in integers.split(batch):
         made = evaluate(model, group)
         logits.append(made["logits"].reshape(len(group), -1))
@@ -42,8 +43,16 @@ def golden_shard(model: IntegerModel, images: Images) -> dict[str, np.ndarray]:
             useful = useful_additions(model, one)
             additions.append([useful[layer.name] for layer in model.layers])
             spikes.append([_fired(layer.outputs, one) for layer in model.layers])
+            found = set_bits(model, one | {model.input.tensor: group[number]})
+            bits.append([found.get(name, 0) for name in map_names(model)])
     return {"logits": torch.cat(logits).numpy(), "additions": np.array(additions, np.int64),
-            "spikes": np.array(spikes, np.int64)}
+            "spikes": np.array(spikes, np.int64), "bits": np.array(bits, np.int64)}
+
+
+def map_names(model: IntegerModel) -> list[str | None]:
+    """The image, and the map that each layer writes, if it does."""
+    written = (layer.map_output for layer in model.layers)
+    return [model.input.tensor, *(found[1] if found else None for found in written)]
 
 
 def _fired(outputs: dict[str, str], made: dict[str, torch.Tensor]) -> int:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["crop_and_flip", "cut_mix", "erase", "recolour", "warp"]
+__all__ = ["bend", "crop_and_flip", "cut_mix", "erase", "recolour", "warp"]
 
 
 def _random(generator: torch.Generator, *size: int) -> Tensor:
@@ -82,6 +82,17 @@ def warp(images: Tensor, generator: torch.Generator, probability: float) -> Tens
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, align_corners=False)
     return torch.where(chosen[:, None, None, None], moved, images)
+
+
+def bend(images: Tensor, generator: torch.Generator, pixels: float, knots: int = 5) -> Tensor:
+    """Bend each image smoothly: a grid of `knots` x `knots` points moves by about `pixels`."""
+    count, _, size, _ = images.shape
+    moves = torch.randn((count, 2, knots, knots), generator=generator, device=images.device)
+    field = F.interpolate(moves * (2 * pixels / size), size=(size, size), mode="bicubic",
+                          align_corners=True).permute(0, 2, 3, 1)
+    still = torch.eye(2, 3, device=images.device).expand(count, 2, 3)
+    grid = F.affine_grid(still, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid + field, align_corners=False)
 
 
 def recolour(images: Tensor, generator: torch.Generator, probability: float) -> Tensor:

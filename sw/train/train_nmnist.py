@@ -4,24 +4,29 @@
     python -m sw.train.train_nmnist --data nmnist_small_1100.npz --output run
 
 The recordings (`sw.events`) are counted into three frames, one for each movement of the camera.
-Fold K holds out every recording whose place in a shuffled order is K modulo the folds; a network is
-trained on the others, quantised, calibrated by recordings that it was trained on, and tested on
-the fold: in float, and on the integer golden model. Nothing is chosen by the fold: epochs and
-recipe are fixed. Folds that are done are not done again. It runs on a GPU where there is one; on a
-CPU a fold takes half an hour.
+Fold K holds out every recording whose place in a shuffled order is K modulo the folds. On the
+others a few convolutional networks are trained first, the teachers, then the spiking network, which
+learns from the labels and from the teachers' answers; it is quantised, calibrated by recordings
+that it was trained on, and tested on the fold: in float, and on the integer golden model. Nothing
+is chosen by the fold: epochs and recipe are fixed. Folds that are done are not done again, and
+`--fold` does one alone, so that several may run side by side. It runs on a GPU where there is one;
+on a CPU a fold takes hours.
 
 Writes `foldK.safetensors` (checkpoint), `foldK_integer.safetensors` (model file),
-`foldK_frames.npz` (the fold's frames and labels) and `result.json`.
+`foldK_frames.npz` (the fold's frames and labels), `foldK.json`, and `result.json` of all folds that
+are done.
 """
 
 import argparse
+import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sw.events import load_recordings
 from sw.export import write_arrays, write_json
@@ -32,7 +37,7 @@ from sw.models.checkpoint import write_checkpoint
 from sw.models.config import MetaSpikeFormerConfig
 from sw.models.meta_spikeformer import MetaSpikeFormer
 from sw.run import quantise_checkpoint
-from sw.train.augment import crop_and_flip, warp
+from sw.train.augment import bend, crop_and_flip, warp
 from sw.train.trainer import initialise, rate_scale, update_average
 
 __all__ = ["STEPS", "fold_of", "network", "read_frames", "train_fold"]
@@ -41,6 +46,9 @@ STEPS, SIZE = 3, (34, 34)
 CLASSES = tuple(str(digit) for digit in range(10))
 CALIBRATION = 128
 """Recordings of the training set that calibrate."""
+TEACHER_EPOCHS = 120
+TAUGHT, HEAT = 0.8, 2.0
+"""Share of the loss that is the distance to the teachers' mean answer, and their temperature."""
 
 
 def network() -> MetaSpikeFormer:
@@ -66,34 +74,83 @@ def fold_of(count: int, folds: int) -> Tensor:
     return place
 
 
-def train_fold(frames: Tensor, labels: Tensor, *, epochs: int, batch: int = 64, rate: float = 3e-3,
-               seed: int = 0) -> MetaSpikeFormer:
-    """A network trained on `frames`; shifts and small turns of the frames are its only help."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    frames, labels = frames.to(device), labels.to(device)
-    torch.manual_seed(seed)
-    generator = torch.Generator(device).manual_seed(seed)
-    model, average = network(), network()
-    initialise(model, 1.0)
-    model, average = model.to(device), average.to(device)
-    average.load_state_dict(model.state_dict())
+def _teacher() -> nn.Module:
+    """A convolutional network on the frames of a recording, all at once."""
+    parts: list[nn.Module] = []
+    channels = 2 * STEPS
+    for width in (24, 48, 96):
+        for _ in range(2):
+            parts += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+                      nn.ReLU()]
+            channels = width
+        parts.append(nn.MaxPool2d(2) if width < 96 else nn.AdaptiveAvgPool2d(1))
+    return nn.Sequential(*parts, nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels, 10))
+
+
+def _fit(name: str, model: nn.Module, data: tuple[Tensor, Tensor], teachers: Sequence[nn.Module], *,
+         epochs: int, batch: int, rate: float, seed: int) -> None:
+    """Train `model`; its weights are averages over steps in the end.
+
+    Recordings are shifted, turned, sheared, scaled and bent, all frames of one alike.
+    """
+    frames, labels = data
+    average = copy.deepcopy(model)
+    generator = torch.Generator(frames.device).manual_seed(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.05)
     steps = max(1, len(frames) // batch)
     for number in range(epochs * steps):
         if number % steps == 0:
-            order = torch.randperm(len(frames), generator=generator, device=device)
-            print(f"epoch {number // steps + 1} of {epochs}", flush=True)
+            order = torch.randperm(len(frames), generator=generator, device=frames.device)
+            print(f"{name}: epoch {number // steps + 1} of {epochs}", flush=True)
         for group in optimiser.param_groups:
             group["lr"] = rate * rate_scale(number / (epochs * steps), 0.05)
         chosen = order[number % steps * batch:][:batch]
-        x = frames[chosen].flatten(1, 2)                    # all frames of one move alike
-        x = warp(crop_and_flip(x, generator, 3, mirrored=0.0), generator, 0.8)
-        logits = model.train()(x.unflatten(1, (STEPS, 2)).transpose(0, 1))
-        F.cross_entropy(logits, labels[chosen], label_smoothing=0.1).backward()
+        x = warp(crop_and_flip(frames[chosen].flatten(1, 2), generator, 3, mirrored=0.0),
+                 generator, 0.8)
+        x = bend(x, generator, 0.7)
+        logits = model.train()(x)
+        loss = F.cross_entropy(logits, labels[chosen], label_smoothing=0.1)
+        if teachers:
+            with torch.no_grad():
+                told = sum(teacher(x).div(HEAT).softmax(1) for teacher in teachers)
+            distance = F.kl_div((logits / HEAT).log_softmax(1), told / len(teachers),
+                                reduction="batchmean")
+            loss = (1 - TAUGHT) * loss + TAUGHT * HEAT ** 2 * distance
+        loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         update_average(average, model, min(0.99, (number + 1) / 100))
-    return average.cpu().eval()
+    model.load_state_dict(average.state_dict())
+    model.eval()
+
+
+class _Spiking(nn.Module):
+    """The spiking network on frames `[B, 2 T, H, W]`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = network()
+        initialise(self.network, 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x.unflatten(1, (STEPS, 2)).transpose(0, 1))
+
+
+def train_fold(frames: Tensor, labels: Tensor, *, epochs: int, teachers: int,
+               seed: int = 0) -> MetaSpikeFormer:
+    """A network trained on `frames`, by as many `teachers`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data = frames.to(device), labels.to(device)
+    taught: list[nn.Module] = []
+    for number in range(teachers):
+        torch.manual_seed(seed + 1 + number)
+        taught.append(_teacher().to(device))
+        _fit(f"teacher {number + 1}", taught[-1], data, (), epochs=min(epochs, TEACHER_EPOCHS),
+             batch=64, rate=4e-3, seed=seed + 1 + number)
+    torch.manual_seed(seed)
+    model = _Spiking().to(device)
+    _fit("network", model, data, taught, epochs=epochs, batch=32, rate=2e-3, seed=seed)
+    return model.network.cpu()
 
 
 @torch.no_grad()
@@ -119,42 +176,66 @@ def _test(name: str, model: MetaSpikeFormer, train: Tensor, test: tuple[Tensor, 
             "integer_right": int((golden == labels).sum())}
 
 
+def _summary(output: Path, settings: dict[str, object]) -> dict[str, object]:
+    """The folds that are done, and their mean accuracies; raises `ValueError` naming a file of
+    other settings."""
+    folds = {}
+    for path in sorted(output.glob("fold*.json")):
+        found = json.loads(path.read_text())
+        if found["settings"] != settings:
+            raise ValueError(f"{path}: results of other settings; name another --output")
+        folds[path.stem] = found
+    result: dict[str, object] = settings | {"folds_done": {
+        name: {key: value for key, value in found.items() if key != "settings"}
+        for name, found in folds.items()}}
+    for kind in ("float", "integer"):
+        shares = [100 * fold[f"{kind}_right"] / fold["recordings"] for fold in folds.values()]
+        if shares:
+            result[f"mean_{kind}_accuracy"] = round(sum(shares) / len(shares), 2)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="recording file")
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--fold", type=int, help="this one alone")
+    parser.add_argument("--epochs", type=int, default=250)
+    parser.add_argument("--teachers", type=int, default=3)
     arguments = parser.parse_args()
-    settings = {"data": arguments.data.name, "folds": arguments.folds, "epochs": arguments.epochs}
+    settings = {"data": arguments.data.name, "folds": arguments.folds, "epochs": arguments.epochs,
+                "teachers": arguments.teachers}
     try:
         frames, labels = read_frames(arguments.data)
     except ImageError as error:
         parser.error(str(error))
     if not 2 <= arguments.folds <= len(labels):
         parser.error(f"folds is {arguments.folds}, must be 2..{len(labels)}")
+    if arguments.fold is not None and not 0 <= arguments.fold < arguments.folds:
+        parser.error(f"fold is {arguments.fold}, must be 0..{arguments.folds - 1}")
     if arguments.epochs < 1:
         parser.error(f"epochs is {arguments.epochs}, must be at least 1")
+    if arguments.teachers < 0:
+        parser.error(f"teachers is {arguments.teachers}, must be at least 0")
     folds, output = fold_of(len(labels), arguments.folds), arguments.output
     output.mkdir(parents=True, exist_ok=True)
-    path = output / "result.json"
-    done = json.loads(path.read_text()) if path.exists() else settings | {"folds_done": {}}
-    if {name: done.get(name) for name in settings} != settings:
-        parser.error(f"{path}: results of other settings; name another --output")
-    for number in range(arguments.folds):
-        name = f"fold{number}"
-        if name in done["folds_done"]:
-            continue
-        held = folds == number
-        model = train_fold(frames[~held], labels[~held], epochs=arguments.epochs)
-        done["folds_done"][name] = _test(name, model, frames[~held], (frames[held], labels[held]),
-                                    output)
-        for kind in ("float", "integer"):
-            shares = [100 * fold[f"{kind}_right"] / fold["recordings"]
-                      for fold in done["folds_done"].values()]
-            done[f"mean_{kind}_accuracy"] = round(sum(shares) / len(shares), 2)
-        write_json(path, done)
-        print(json.dumps(done), flush=True)
+    wanted = range(arguments.folds) if arguments.fold is None else (arguments.fold,)
+    try:
+        for number in wanted:
+            name = f"fold{number}"
+            if name in _summary(output, settings)["folds_done"]:
+                continue
+            held = folds == number
+            model = train_fold(frames[~held], labels[~held], epochs=arguments.epochs,
+                               teachers=arguments.teachers)
+            found = _test(name, model, frames[~held], (frames[held], labels[held]), output)
+            write_json(output / f"{name}.json", found | {"settings": settings})
+            result = _summary(output, settings)
+            write_json(output / "result.json", result)
+            print(json.dumps(result), flush=True)
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from sw.compile.compiler import LEVEL_MODES, CompileError, compile_model
 from sw.compile.estimate import chunk_entries
 from sw.compile.plan import split_window
 from sw.compile.schedule import Schedule
+from sw.cycles.timeline import predict
 from sw.golden.network import evaluate
 from sw.golden.numbers import naf_count
 from sw.isa.machine import MachineError
@@ -179,11 +180,11 @@ def test_waits_and_posts_match() -> None:
     (7, 2, 8, 256), (48, 8, 8, 32), (3, 2, 8, 1), (5, 4, 2, 100), (64, 8, 8, 16)])
 def test_chunks(string: int, banks: int, entries: int, limit: int) -> None:
     for rows in (1, 3, 7):
-        chunks = split_window(rows * string, string, banks, entries, limit)
-        assert [a for a, _ in chunks] == [0, *(b for _, b in chunks[:-1])]
-        assert chunks[-1][1] == rows * string
-        assert all(0 < b - a <= limit and chunk_entries(a, b, string, banks) <= entries
-                   for a, b in chunks)
+        for chunks in split_window(rows * string, string, banks, entries, limit):
+            assert [a for a, _ in chunks] == [0, *(b for _, b in chunks[:-1])]
+            assert chunks[-1][1] == rows * string
+            assert all(0 < b - a <= limit and chunk_entries(a, b, string, banks) <= entries
+                       for a, b in chunks)
 
 
 def test_features_are_exercised() -> None:
@@ -229,10 +230,11 @@ def test_estimate_follows_the_spikes() -> None:
 
 
 def test_table_and_dicts() -> None:
-    program = compile_model(random_model(1), get_preset("tiny"))
+    model = random_model(1)
+    program = compile_model(model, get_preset("tiny"))
     console = Console(width=160, record=True)
     with console.capture() as capture:
-        console.print(program.table())
+        console.print(program.table(predict(model, program).layers))
     assert "block0.dw" in capture.get()
     rows = program.rows()
     assert len(rows) == len(program.layers) and rows[0]["name"] == "stem"

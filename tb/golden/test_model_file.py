@@ -126,7 +126,7 @@ def _rewrite(path: Path, change) -> None:
 
 @pytest.mark.parametrize(("change", "message"), [
     (lambda s, a: s.update(format="onnx"), "format is 'onnx', must be 'addend-model'"),
-    (lambda s, a: s.update(version=3), "version is 3, this program reads 2"),
+    (lambda s, a: s.update(version=4), "version is 4, this program reads 3"),
     (lambda s, a: s.pop("time_steps"), "field time_steps is missing"),
     (lambda s, a: s.update(surprise=1), "field surprise is unknown"),
     (lambda s, a: s["input"].pop("scale"), "input: field scale is missing"),

@@ -38,7 +38,13 @@ def test_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     recordings(tmp_path / "r.npz", 12)
     out = tmp_path / "run"
     monkeypatch.setattr(sys, "argv", ["train_nmnist", "--data", str(tmp_path / "r.npz"),
-                                      "--output", str(out), "--folds", "2", "--epochs", "1"])
+                                      "--output", str(out), "--folds", "2", "--epochs", "1",
+                                      "--teachers", "1"])
+    arguments = list(sys.argv)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--fold", "1"])
+    train_nmnist.main()
+    assert list(json.loads((out / "result.json").read_text())["folds_done"]) == ["fold1"]
+    monkeypatch.setattr(sys, "argv", arguments)
     train_nmnist.main()
     result = json.loads((out / "result.json").read_text())
     assert [fold["recordings"] for fold in result["folds_done"].values()] == [6, 6]
@@ -55,12 +61,14 @@ def test_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(train_nmnist, "train_fold", None)
     train_nmnist.main()
     assert json.loads((out / "result.json").read_text()) == result
-    for arguments, said in ((["--epochs", "2"], "result.json: results of other settings"),
+    for arguments, said in ((["--epochs", "2"], "fold0.json: results of other settings"),
                             (["--folds", "1"], "folds is 1, must be 2..12"),
+                            (["--fold", "2"], "fold is 2, must be 0..1"),
+                            (["--teachers", "-1"], "teachers is -1"),
                             (["--epochs", "0"], "epochs is 0"),
                             (["--data", "none.npz"], "none.npz")):
         monkeypatch.setattr(sys, "argv", [*sys.argv[:5], "--folds", "2", "--epochs", "1",
-                                          *arguments])
+                                          "--teachers", "1", *arguments])
         with pytest.raises(SystemExit):
             train_nmnist.main()
         assert said in capsys.readouterr().err

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Proofs of what shares units, results and weights among groups."""
 
+import dataclasses
+
 from amaranth import *
 
 from hw.conv.unit_picker import UnitPicker
@@ -12,7 +14,7 @@ from tb.prove.ports import in_queue, queue_sound
 from tb.prove.presets import MINUTE
 from tb.prove.proof import Bug, proof
 from tb.prove.properties import Properties
-from tb.prove.queues import follow_one, in_stages
+from tb.prove.queues import follow_one
 
 __all__ = ["PROOFS"]
 
@@ -145,37 +147,48 @@ def _unit_picker(p: Properties, block: type) -> None:
 
 
 @proof(WeightBuffer, k=1, reach=10, bugs=[
-    Bug("a write is taken on top of one that waits", "self.write_ready.eq(~waiting | ~resting)",
-        "self.write_ready.eq(1)"),
-    Bug("a write is made twice", "go = waiting & ~resting", "go = waiting"),
+    Bug("a write is made twice", "go.eq(waiting & ~joins)", "go.eq(waiting)"),
+    Bug("a beat of another row joins", "& (self.write_row == first.row)", ""),
+    Bug("the first beat of a row is lost", "Mux(joins, first.part, 0)", "0"),
     Bug("a group moves while its bank is written",
         "(new.banks & self.wants[2 * copy]).any()", "(new.banks == self.wants[2 * copy]) & 0"),
     Bug("a write goes to the other bank", "Cat(go & ~old.row[-1], go & old.row[-1])",
         "Cat(go & old.row[-1], go & ~old.row[-1])"),
 ])
 def _weight_buffer(p: Properties, block: type) -> None:
-    """Each write reaches the copy once, in order, in its bank; who would read that stands."""
-    dut = p.add(block(MINUTE))
-    put = dut.write_valid & dut.write_ready
+    """Each beat reaches the copy once, alone or with the next one of its row, in its bank; who
+    would read that stands."""
+    preset = dataclasses.replace(MINUTE, lanes=16)      # a row of two beats
+    dut = p.add(block(preset))
+    size = preset.axi_bits
+    p.assume("a beat has one part", (dut.write_part == 1) | (dut.write_part == 2))
+    waiting, row, part, word = (p.signal(name) for name in (
+        "waiting", "write_in_row", "write_in_part", "write_in_word"))
     banks = p.signal("write_0_banks")
     made = banks.any()
-    given = Cat(dut.write_row, dut.write_data[:2])
-    written = Cat(p.signal("write_0_row"), p.signal("write_0_word")[:2])
-    first = Cat(p.signal("write_in_row"), p.signal("write_in_word")[:2])
-    waiting, before, element, level = follow_one(p, put, made, given, written, 2, "writes: ")
-    in_stages(p, waiting, before, element, level, [
-        (made, written), (p.signal("waiting"), first)])
+    written = Cat(*(p.signal(f"write_0_{name}") for name in ("row", "part")))
+    joined = p.past(waiting & dut.write_valid & ~part.all() & (dut.write_row == row))
+    put = p.past(dut.write_valid)
+    p.claim("a beat waits in the cycle behind", waiting == put)
+    p.claim("with its row", row == p.past(dut.write_row), put)
+    p.claim("alone, or with the part that waited", part == p.past(dut.write_part)
+            | Mux(joined, p.past(part), 0), put)
+    for number in range(2):
+        data, held = (value.word_select(number, size)[:2] for value in (dut.write_data, word))
+        p.claim(f"part {number} is what was given", held == p.past(data),
+                put & p.past(dut.write_part[number]))
+        p.claim(f"part {number} is kept", held == p.past(held),
+                put & ~p.past(dut.write_part[number]))
+        p.claim(f"part {number} is written as it waited",
+                p.signal("write_0_word").word_select(number, size)[:2] == p.past(held), made)
+    p.claim("what waited is written, unless a beat joins it", made == p.past(waiting) & ~joined)
+    p.claim("to its row and parts", written == Cat(p.past(row), p.past(part)), made)
     upper = p.signal("write_0_row")[-1]
     p.claim("a write goes to the bank of its row", banks == Mux(upper, 2, 1), made)
     p.claim("the group that wants that bank stands", dut.hold[0] == (banks & dut.wants[0]).any())
     p.claim("the other group never stands", ~dut.hold[1])
-    p.claim("a write that nothing holds up is made in the next cycle but one", made,
-            p.past(p.signal("waiting") & ~p.past(dut.hold[0])))
-    p.claim("a new write waits only behind a group that was held", p.past(dut.hold[0]),
-            ~dut.write_ready)
-    p.invariant(p.signal("resting") == p.past(dut.hold[0]))
-    p.cover("a group is held, and the write behind waits", ~dut.write_ready)
-    p.cover("two writes are made", p.count(made) == 2)
+    p.cover("two writes are made, the second of a whole row",
+            (p.count(made) == 2) & (p.signal("write_0_part") == 3))
 
 
 PROOFS = (_result_arbiter, _unit_picker, _weight_buffer)

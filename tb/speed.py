@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycles of whole networks on the RTL, against what spikes ask for and the cycle model predicts.
+
+    python -m tb.speed [NAME ...]
+
+Runs each of `CASES` (those named, else all) with every tensor compared, prints a table and writes
+``build/bench/speed.json``: a record for each. Utilisation is useful additions (`sw.golden.useful`)
+by adders times cycles, transfers and all. Reads and writes share the memory's bytes a cycle.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from rich.table import Table
+
+from hw.presets import Preset, get_preset
+from sw.compile.compiler import compile_model
+from sw.cycles.timeline import LATENCY, predict
+from sw.display import out, progress
+from sw.export import write_json
+from sw.golden.activity import set_bits
+from sw.golden.network import evaluate, quantise_images
+from sw.imagenet import network_model
+from sw.images import Images, load_images
+from sw.model_file import IntegerModel
+from sw.run import Step, quantise_checkpoint, run
+
+__all__ = ["CASES", "Case", "measure"]
+
+OUTPUT = Path("build/bench/speed.json")
+CALIBRATION, TEST = Path("data/cifar10_calibration_256.npz"), Path("data/cifar10_test_256.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network on a preset; `network` is bundled in models/, or one of `sw.imagenet`."""
+
+    network: str
+    preset: str
+    time_steps: int | None = None
+    """Of `sw.imagenet`'s networks; bundled ones say themselves."""
+    batch: int = 1
+    """Images of a run, which share loaded weights."""
+
+    @property
+    def name(self) -> str:
+        steps = f"-t{self.time_steps}" if self.time_steps else ""
+        return f"{self.network}{steps}-{self.preset}-b{self.batch}"
+
+
+CASES = (
+    Case("cifar10_v3", "small", batch=4), Case("cifar10_v3", "large", batch=8),
+    Case("cifar10_v3_wide", "large", batch=8), Case("cifar10_v2", "large", batch=4),
+    Case("cifar10_v2_wide", "large", batch=4), Case("v2", "large", time_steps=1),
+    Case("v2", "large", time_steps=4), Case("v3", "large", time_steps=1))
+
+
+def _network(case: Case, step: Step) -> tuple[IntegerModel, Images]:
+    if case.time_steps is not None:
+        return network_model(case.network, case.time_steps, None, step)
+    model = quantise_checkpoint(Path("models", f"{case.network}.safetensors"), CALIBRATION,
+                                name=case.network, step=step)
+    return model, load_images(TEST, model, limit=case.batch)
+
+
+def _predicted(model: IntegerModel, images: Images, preset: Preset, batch: int) -> int:
+    """The cycle model's cycles of a batch, from the spikes of these very images."""
+    total: dict[str, float] = {}
+    integers = quantise_images(model, images.pixels)
+    for image in integers:
+        for name, bits in set_bits(model, evaluate(model, image)).items():
+            total[name] = total.get(name, 0) + bits / len(integers)
+    return predict(model, compile_model(model, preset, batch=batch), total).cycles
+
+
+def measure(case: Case, step: Step) -> dict[str, object]:
+    """Run a case; its record."""
+    preset = get_preset(case.preset)
+    model, images = _network(case, step)
+    report = run(model, images, preset, batch=case.batch, jobs=1, step=step)
+    first = Images(images.names[:1], images.pixels[:1])
+    alone = report if case.batch == 1 else run(model, first, preset, jobs=1, step=step)
+    cycles, useful = report.cycles, report.useful_additions
+    slots = preset.adders * cycles
+    added = sum(image.additions for image in report.images)
+    return {
+        "network": model.name, "preset": preset.name, "time_steps": model.time_steps,
+        "batch": case.batch, "adders": preset.adders,
+        "memory_bytes_per_cycle": preset.beat_bytes, "memory_latency": LATENCY,
+        "cycles": cycles, "useful_additions": useful, "utilisation": useful / slots,
+        "adder_cycles_per_image": slots // len(images), "latency_cycles": alone.cycles,
+        "bytes_read": sum(image.bytes_read for image in report.images),
+        "bytes_written": sum(image.bytes_written for image in report.images),
+        # what an adder slot did that was no useful addition; with utilisation they add up to 1
+        "losses": {"no addition": 1 - added / slots, "not useful": (added - useful) / slots},
+        "cycles_predicted": _predicted(model, images, preset, case.batch),
+        "bit_exact": bool(report.bit_exact and alone.bit_exact),
+        "seconds": report.seconds_run,
+    }
+
+
+def main() -> int:
+    """Run the cases; 1 if any value differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="cases (all if none is named): "
+                        + ", ".join(case.name for case in CASES))
+    names = parser.parse_args().names
+    unknown = set(names) - {case.name for case in CASES}
+    if unknown:
+        parser.error(f"no case {', '.join(sorted(unknown))}")
+    records = []
+    for case in CASES:
+        if names and case.name not in names:
+            continue
+        with progress() as step:
+            records.append(measure(case, step))
+        OUTPUT.parent.mkdir(parents=True, exist_ok=True)
+        write_json(OUTPUT, records)
+    table = Table(title="networks on the RTL")
+    for column in ("network", "preset", "T", "batch", "cycles an image", "utilisation",
+                   "adder-cycles an image", "latency, batch 1", "predicted", "equal"):
+        table.add_column(column, justify="left" if column in ("network", "preset") else "right")
+    for record in records:
+        table.add_row(
+            record["network"], record["preset"], str(record["time_steps"]), str(record["batch"]),
+            f"{record['cycles'] / record['batch']:,.0f}", f"{record['utilisation']:.1%}",
+            f"{record['adder_cycles_per_image'] / 1e6:,.1f} M", f"{record['latency_cycles']:,}",
+            f"{record['cycles_predicted'] / record['cycles'] - 1:+.1%}",
+            "yes" if record["bit_exact"] else "NO")
+    out.print(table)
+    return 0 if all(record["bit_exact"] for record in records) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
