@@ -61,8 +61,9 @@ lint: $(STAMP) ## style and likely mistakes
 lint-verilog: $(STAMP) ## Verilator's lint of every preset, core and template
 	$(BIN)/python -m sim.lint
 
-bench: $(STAMP) ## measured cycles against spikes
+bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (30 minutes)
 	$(BIN)/python -m tb.bench
+	$(BIN)/python -m tb.speed
 
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults

@@ -166,7 +166,7 @@ PRESETS = {preset.name: preset for preset in (
     Preset(name="tiny", groups=2, lanes=8, epilogue_lanes=4, axi_bits=64, map_banks=2,
            map_rows=1024, weight_rows=512, psum_rows=128, residual_rows=256, param_rows=16,
            out_banks=2, out_rows=512),
-    Preset(name="small", groups=4, lanes=16, epilogue_lanes=8, axi_bits=128, map_banks=4,
+    Preset(name="small", groups=4, lanes=16, epilogue_lanes=8, axi_bits=128, map_banks=8,
            map_rows=1024, weight_rows=1024, psum_rows=256, residual_rows=512, param_rows=16,
            out_banks=4, out_rows=512),
     Preset(name="ecp5", groups=8, lanes=32, epilogue_lanes=16, axi_bits=128, map_banks=8,

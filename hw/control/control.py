@@ -20,7 +20,11 @@ from hw.regmap import ErrorCode
 __all__ = ["Control"]
 
 _QUEUE = 4
-"""Descriptors that wait for each unit."""
+"""Descriptors that wait for the compute unit."""
+
+_TRANSFERS = 16
+"""Transfers that wait for LOAD and STORE: a block of results takes many, and what is behind them in
+the program must get past."""
 
 _COMPUTING = 8
 """Descriptors on their way to the compute unit and inside, at most."""
@@ -107,8 +111,8 @@ class Control(wiring.Component):
         semaphores = unit("semaphores", Semaphores())
         gates = []
         for number, (name, source, shape, depth) in enumerate((
-                ("load", dispatcher.o_load, TRANSFER, _QUEUE),
-                ("store", dispatcher.o_store, TRANSFER, _QUEUE),
+                ("load", dispatcher.o_load, TRANSFER, _TRANSFERS),
+                ("store", dispatcher.o_store, TRANSFER, _TRANSFERS),
                 ("end", dispatcher.o_end, 16, 2)), 1):
             queue = unit(f"{name}_queue", Queue(shape, depth))
             gate = unit(f"{name}_gate", Gate(shape))
