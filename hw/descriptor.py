@@ -63,6 +63,7 @@ class Flag(enum.IntFlag):
     FENCE = 1 << 13
     OUT_LEVELS = 1 << 14
     ONES = 1 << 15
+    PAIRED = 1 << 16
 
 
 FLAG_TEXT = {
@@ -81,6 +82,8 @@ FLAG_TEXT = {
     Flag.FILL: "the bits of an output word above the tile's channels become 0",
     Flag.FENCE: "starts when the CONV before has ended; else their pixels may mix",
     Flag.OUT_LEVELS: "run the SFA neuron and write planes of its level",
+    Flag.PAIRED: "depthwise: two pixels of a row share their reads; x_step is 1, the chunk is "
+                 "whole kernel rows, string_words + 1 words take no more reads than string_words",
     Flag.ONES: "plane p of a level is level > p (that many spikes), else binary",
 }
 """What each flag means."""
@@ -174,7 +177,7 @@ END = Format("END", _HEAD)
 
 CONV = Format("CONV", [
     *_HEAD,
-    ("flags", 16, "see Flag"),
+    ("flags", 32, "see Flag"),
     ("time_steps", 8, "T: units of a pixel, each one result"),
     ("repeat", 8, "times that one result is fed to the neuron (static input), else 1"),
     ("columns", 16, "pixels of a row"),

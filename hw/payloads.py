@@ -51,6 +51,7 @@ class JobLayout(data.StructLayout):
             "last_step": 1,
             "last_plane": 1,
             "last_inner": 1,
+            "two": 1,  # pixels: this one and the next, which is the group's neighbour's
             "tag": TagLayout(preset),
         })
 
@@ -69,6 +70,7 @@ class UnitLayout(data.StructLayout):
             "y": signed(words + 2),
             "weight": ceil_log2(preset.weight_rows),
             "minus": 1,  # digits are -1
+            "two": 1,  # the window is that of two pixels
             "double": 4,  # doublings behind it
             "end": 1,  # last plane of its step
         })
@@ -87,6 +89,9 @@ class RowLayout(data.StructLayout):
             "row": ceil_log2(preset.weight_rows),  # as in an entry
             "last": 1,  # of the unit
             "minus": 1,
+            "two": 1,
+            "begins": 1,  # the first word is in no window but the first pixel's
+            "ends": 1,  # the last word is in no window but the second pixel's
             "double": 4,
             "end": 1,
         })

@@ -18,8 +18,9 @@ class Sequencer(wiring.Component):
 
     A descriptor is taken beat by beat into the context that is free, asks for its semaphores
     (``request``), and after the ``grant`` starts as soon as it may: a CONV when the walk of the one
-    before is over, or, with FENCE, when that has ended; a KTV when nothing is under way. So the
-    beats of a descriptor arrive while the one before is at work. Descriptors end in order.
+    before is over, or, with FENCE, or where only one of the two is PAIRED, when that has ended; a
+    KTV when nothing is under way. So the beats of a descriptor arrive while the one before is at
+    work. Descriptors end in order.
 
     Members
     -------
@@ -90,17 +91,20 @@ class Sequencer(wiring.Component):
         # start
         flags = Mux(slot, views[1].flags, views[0].flags)
         is_conv = Mux(slot, views[1].opcode, views[0].opcode) == Opcode.CONV
+        paired = Signal()  # the last CONV was
         fenced = Signal()  # nothing else may be under way
         begun = Signal()
         counts = Signal(2)  # the context is a KTV
         m.d.comb += [
-            fenced.eq(~is_conv | flags[exact_log2(int(Flag.FENCE))]),
+            fenced.eq(~is_conv | flags[exact_log2(int(Flag.FENCE))]
+                      | (flags[exact_log2(int(Flag.PAIRED))] != paired)),
             begun.eq(granted & ~self.conv_start & ~self.walking & ~self.count_start
                      & ~self.counting & (~fenced | (used == 0))),
         ]
         m.d.sync += [self.conv_start.eq(begun & is_conv), self.count_start.eq(begun & ~is_conv)]
         with m.If(begun):
-            m.d.sync += [self.context.eq(slot), slot.eq(~slot), loaded.eq(0), granted.eq(0),
+            m.d.sync += [paired.eq(flags[exact_log2(int(Flag.PAIRED))]),
+                         self.context.eq(slot), slot.eq(~slot), loaded.eq(0), granted.eq(0),
                          self.layer.eq(Mux(slot, views[1].layer, views[0].layer))]
             for index in range(2):
                 with m.If(slot == index):

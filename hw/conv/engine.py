@@ -86,7 +86,7 @@ class ConvEngine(wiring.Component):
             "other_row": In(rows),
             "other_row_data": Out(preset.weight_row_bits),
             "adding": Out(range(groups + 1)),
-            "skipped": Out(range(preset.map_banks + 1)),
+            "skipped": Out(range(2 * preset.map_banks + 1)),
             "waits": Out(3).array(groups),
             "exceeded": Out(1),
             "exceeded_context": Out(1),
@@ -131,7 +131,10 @@ class ConvEngine(wiring.Component):
             other = self.other_busy if index == 1 else C(0)  # the port that no write disturbs
             m.d.comb += [
                 group.entry_valid.eq(reader.entry_valid[index]),
-                group.entry.eq(reader.entry), group.nonzero.eq(reader.nonzero),
+                group.entry.eq(reader.entry),
+                group.nonzero.eq(reader.odd_nonzero if index % 2 else reader.nonzero),
+                *([group.entry.row.eq(reader.odd_row), group.entry.single.eq(reader.odd_single)]
+                  if index % 2 else []),
                 reader.entry_popped[index].eq(group.entry_popped),
                 weights.wants[index].eq(group.wants),
                 weights.row[index].eq(Mux(other, self.other_row, group.row)),

@@ -19,7 +19,7 @@ class RowCutter(wiring.Component):
     Row ky of a unit covers window words ``chunk_first + ky * string_words ...``; what is left of
     it are the words inside the map row (``low`` to ``high`` of the job), inside the map
     (``0 <= y < rows_words``) and with window word 0 to ``chunk_words - 1``. Rows without a word
-    are left out, but for the last one of a unit.
+    are left out, but for the last one of a unit. The window of two pixels is a word longer.
 
     **Throughput** a row a cycle, also those left out. **Latency** 4 cycles.
 
@@ -45,7 +45,7 @@ class RowCutter(wiring.Component):
         stage = data.StructLayout({
             "unit": unit.shape(), "last": 1, "y": unit.y.shape(), "first": signed(17),
             "y_inside": 1, "place": len(unit.origin), "weight": len(unit.weight),
-            "low": signed(18), "high": signed(18)})
+            "low": signed(18), "high": signed(19)})
         row = [Signal(stage, name=f"row_s{n}", reset_less=True) for n in range(4)]
         valid = Signal(3)
         context = unit.context
@@ -74,9 +74,9 @@ class RowCutter(wiring.Component):
         old, new = row[1], row[2]
         context = old.unit.context
         depthwise = contexts.flag(context, Flag.DEPTHWISE)
-        row_low, row_high = Signal(signed(18)), Signal(signed(18))
+        row_low, row_high = Signal(signed(18)), Signal(signed(19))
         m.d.comb += [row_low.eq(-old.first),
-                     row_high.eq(contexts.field(context, "chunk_words") - old.first)]
+                     row_high.eq(contexts.field(context, "chunk_words") - old.first + old.unit.two)]
         with m.If(move):
             m.d.sync += [
                 old.eq(row[0]), new.eq(old), row[3].eq(new),
@@ -89,7 +89,7 @@ class RowCutter(wiring.Component):
                 row[3].high.eq(Mux(new.high < new.unit.high, new.high, new.unit.high)),
             ]
         cut, o = row[3], self.o.payload
-        length = Signal(signed(19))
+        length = Signal(signed(20))
         inside = Signal()
         m.d.comb += [length.eq(cut.high - cut.low),
                      inside.eq(cut.y_inside & (length > 0))]
@@ -99,5 +99,8 @@ class RowCutter(wiring.Component):
                 o.words.eq(Mux(inside, length, 0)), o.address.eq(cut.place + cut.low),
                 o.row.eq(cut.weight + cut.low), o.last.eq(cut.last),
                 *(o[name].eq(cut.unit[name])
-                  for name in ("group", "context", "minus", "double", "end"))]
+                  for name in ("group", "context", "minus", "two", "double", "end")),
+                o.begins.eq(cut.unit.two & (cut.low == 0)),
+                o.ends.eq(cut.unit.two & (cut.high > contexts.field(
+                    cut.unit.context, "string_words")))]
         return m

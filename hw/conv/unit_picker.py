@@ -24,7 +24,9 @@ class UnitPicker(wiring.Component):
 
     A *unit* is one plane of one time step of a job. A group that has been given all units of its
     job takes the next job. Units of a group follow each other in order (planes of a step, then
-    steps); between groups the choice goes round.
+    steps); between groups the choice goes round. Jobs of a PAIRED CONV go to even groups only, and
+    need room in the neighbour (the next group) too, which has a tag of its own for the second
+    pixel; no other CONV is under way with such a one.
 
     **Throughput** one job and one unit a cycle. **Latency** 6 cycles from a job to its first unit.
 
@@ -36,8 +38,8 @@ class UnitPicker(wiring.Component):
     o : units
     room : In, one bit a group
         A unit of ``context_of`` fits the group's queue; 2 cycles behind ``picked``.
-    picked : Out, one bit a group
-        A unit of the group is on its way: strobe.
+    picked, joined : Out, one bit a group
+        A unit of the group is on its way: strobe; the same for its neighbour's share of it.
     context_of : Out, one bit a group
         The context of its job.
     tag_valid, tag_group, tag : Out
@@ -55,6 +57,7 @@ class UnitPicker(wiring.Component):
             "o": Out(stream.Signature(UnitLayout(preset))),
             "room": In(groups),
             "picked": Out(groups),
+            "joined": Out(groups),
             "context_of": Out(groups),
             "tag_valid": Out(1),
             "tag_group": Out(range(groups)),
@@ -77,22 +80,31 @@ class UnitPicker(wiring.Component):
         m.submodules.queue = queue = Queue(UnitLayout(preset), _AHEAD)
         connect(m, queue.o, flipped(self.o))
 
-        # pick: a group that has a job and room
+        # of the last job that came, and so of all
+        pairs = Signal()
+        room = Signal(groups)
+        for group in range(groups):
+            other = self.room[group + 1] if group % 2 == 0 and group + 1 < groups else C(1)
+            m.d.comb += room[group].eq(self.room[group] & (~pairs | other))
+
+        # pick: a group that has a job and room; pairs not one behind the other, for their tags
         m.submodules.picker = picker = RoundRobin(groups)
         inflight, free = Signal(range(_AHEAD + 1)), Signal(init=1)
         next_inflight = Signal.like(inflight)
         given = Signal(groups)
-        picked_valid = Signal()
+        picked_valid, may = Signal(), Signal()
         take = self.o.valid & self.o.ready
         m.d.comb += [
-            picker.request.eq(busy & self.room & ~(recent[0] | recent[1])),
-            picker.take.eq(free), picked_valid.eq(self.picked.any()),
-            next_inflight.eq(inflight + (free & picker.request.any()) - take),
+            picker.request.eq(busy & room & ~(recent[0] | recent[1])),
+            may.eq(free & ~(pairs & picked_valid)),
+            picker.take.eq(may), picked_valid.eq(self.picked.any()),
+            self.joined.eq(Mux(pairs, self.picked << 1, 0)),
+            next_inflight.eq(inflight + (may & picker.request.any()) - take),
         ]
         m.d.sync += [
             inflight.eq(next_inflight), free.eq(next_inflight < _AHEAD),
-            self.picked.eq(Mux(free, picker.grant, 0)),
-            recent[0].eq(Mux(free, picker.grant, 0) | given), recent[1].eq(recent[0]),
+            self.picked.eq(Mux(may, picker.grant, 0)),
+            recent[0].eq(Mux(may, picker.grant, 0) | given), recent[1].eq(recent[0]),
             recent[2].eq(recent[1]),
         ]
 
@@ -117,11 +129,22 @@ class UnitPicker(wiring.Component):
             unit.double.eq(Mux(job.last_plane | (digits & ~job.plane[0]), 0,
                                Mux(job.last_inner, contexts.field(context, "group_shift"),
                                    contexts.field(context, "plane_shift")))),
-            *(unit[name].eq(job[name]) for name in ("origin", "low", "high", "y", "weight")),
+            *(unit[name].eq(job[name]) for name in ("origin", "low", "high", "y", "weight", "two")),
+        ]
+        # the tag, and that of the second pixel behind it
+        second = Signal(job.tag.shape(), reset_less=True)
+        second_valid, first_tag = Signal(), Signal()
+        m.d.comb += first_tag.eq(job_valid & (job.plane == 0))
+        m.d.sync += [
+            self.tag_valid.eq(first_tag | second_valid), second_valid.eq(first_tag & job.two),
+            self.tag_group.eq(Mux(second_valid, self.tag_group | 1, job_group)),
+            self.tag.eq(Mux(second_valid, second, job.tag)), second.eq(job.tag),
+            *(second[name].eq(job.tag[name] + contexts.field(context, field)) for name, field in (
+                ("psum", "psum_pixel_step"), ("residual", "residual_pixel_step"),
+                ("word", "word_column_step"), ("value", "value_pixel_step"))),
         ]
         m.d.sync += [
-            self.tag_valid.eq(job_valid & (job.plane == 0)), self.tag_group.eq(job_group),
-            self.tag.eq(job.tag), after_valid.eq(job_valid & ~last), after_group.eq(job_group),
+            after_valid.eq(job_valid & ~last), after_group.eq(job_group),
             after.eq(job),
         ]
         step = {name: Mux(job.last_plane, contexts.field(context, f"{name}_time_step"),
@@ -142,13 +165,19 @@ class UnitPicker(wiring.Component):
         m.submodules.chooser = chooser = RoundRobin(groups)
         slot, slot_valid = Signal(groups, reset_less=True), Signal()
         slot_index = Signal(range(groups), reset_less=True)
-        accept = Signal()
+        accept, fits, paired = Signal(), Signal(), Signal()
+        teams = sum(1 << group for group in range(0, groups - 1, 2))  # groups with a neighbour
+        m.d.comb += paired.eq(contexts.flag(self.i.payload.tag.context, Flag.PAIRED))
         m.d.comb += [
-            self.i.ready.eq(slot_valid & ~after_valid), accept.eq(self.i.valid & self.i.ready),
+            fits.eq(~paired | (slot & teams).any()),
+            self.i.ready.eq(slot_valid & ~after_valid & fits),
+            accept.eq(self.i.valid & self.i.ready),
             given.eq(Mux(accept, slot, 0)),
             chooser.request.eq(~busy & ~Mux(slot_valid, slot, 0)),
-            chooser.take.eq(~slot_valid | accept),
+            chooser.take.eq(~slot_valid | accept | (self.i.valid & ~fits)),
         ]
+        with m.If(accept):
+            m.d.sync += pairs.eq(paired)
         with m.If(chooser.take):
             m.d.sync += [slot.eq(chooser.grant), slot_valid.eq(chooser.request.any()),
                          slot_index.eq(_encode(chooser.grant))]
@@ -156,8 +185,9 @@ class UnitPicker(wiring.Component):
             with m.If(job_valid & last & (job_group == group)):
                 m.d.sync += busy[group].eq(0)
             with m.If(given[group]):
-                m.d.sync += [busy[group].eq(1),
-                             self.context_of[group].eq(self.i.payload.tag.context)]
+                m.d.sync += busy[group].eq(1)
+            with m.If(given[group] | (given[group - 1] & paired if group % 2 else C(0))):
+                m.d.sync += self.context_of[group].eq(self.i.payload.tag.context)
 
         # one write port: states first, then new jobs
         written = Signal(job_layout)

@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.descriptor import CONV, DESCRIPTOR_WORDS
+from hw.descriptor import CONV, DESCRIPTOR_WORDS, Flag
 from hw.payloads import JobLayout, descriptor_layout
 from hw.presets import Preset
 
@@ -16,7 +16,8 @@ __all__ = ["PixelWalker"]
 class PixelWalker(wiring.Component):
     """Emits jobs in the order image, row, column (fastest).
 
-    All addresses grow by additions; the window is clipped to the valid words of a row here, to the
+    With PAIRED a job is two pixels of a row, or one at its end; its window is a word longer. All
+    addresses grow by additions; the window is clipped to the valid words of a row here, to the
     valid rows by the reader.
 
     **Throughput** one job a cycle; **latency** 3 cycles from ``start``.
@@ -54,7 +55,16 @@ class PixelWalker(wiring.Component):
         columns, rows, images = Signal(16), Signal(16), Signal(16)
         last_column, last_row, last_image = Signal(), Signal(), Signal()
         columns_last, rows_last = Signal(16), Signal(16)  # a cycle behind the descriptor
-        m.d.sync += [columns_last.eq(d.columns - 1), rows_last.eq(d.rows - 1)]
+        paired, string = Signal(), Signal(17)
+        m.d.sync += [columns_last.eq(d.columns - 1), rows_last.eq(d.rows - 1),
+                     string.eq(d.string_words + 1)]
+        m.d.comb += paired.eq(d.flags[exact_log2(int(Flag.PAIRED))])
+        two = Signal()  # pixels of the job: 2
+        m.d.comb += two.eq(paired & (columns != 0))
+        few = Mux(paired, 1, 0)  # pixels behind the first of a row's last job
+
+        def times(step):
+            return Mux(two, step << 1, step)
         x = Signal(signed(words + 2))
         y = Signal(signed(words + 2))
         plane_base = Signal(words)
@@ -69,23 +79,24 @@ class PixelWalker(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1), columns.eq(d.columns - 1), rows.eq(d.rows - 1),
-                images.eq(d.images - 1), last_column.eq(d.columns == 1), last_row.eq(d.rows == 1),
-                last_image.eq(d.images == 1),
+                images.eq(d.images - 1), last_column.eq(d.columns <= 1 + few),
+                last_row.eq(d.rows == 1), last_image.eq(d.images == 1),
                 x.eq(d.x_start), y.eq(d.y_start), plane_base.eq(d.map_base),
                 psum.eq(d.psum_base), residual.eq(d.residual_base), value.eq(d.value_base),
                 word.eq(d.word_base), row_word.eq(d.word_base), image_word.eq(d.word_base),
             ]
         with m.Elif(active & move):
             m.d.sync += [
-                columns.eq(columns - 1), last_column.eq(columns == 1), x.eq(x + d.x_step),
-                word.eq(word + d.word_column_step),
-                psum.eq(psum + d.psum_pixel_step),
-                residual.eq(residual + d.residual_pixel_step),
-                value.eq(value + d.value_pixel_step),
+                columns.eq(columns - 1 - few), last_column.eq(columns <= Mux(paired, 3, 1)),
+                x.eq(x + times(d.x_step)),
+                word.eq(word + times(d.word_column_step)),
+                psum.eq(psum + times(d.psum_pixel_step)),
+                residual.eq(residual + times(d.residual_pixel_step)),
+                value.eq(value + times(d.value_pixel_step)),
             ]
             with m.If(last_column):
                 m.d.sync += [
-                    columns.eq(columns_last), last_column.eq(columns_last == 0), x.eq(d.x_start),
+                    columns.eq(columns_last), last_column.eq(columns_last <= few), x.eq(d.x_start),
                     rows.eq(rows - 1), last_row.eq(rows == 1), y.eq(y + d.y_step),
                     word.eq(row_word + d.word_row_step), row_word.eq(row_word + d.word_row_step),
                 ]
@@ -108,7 +119,7 @@ class PixelWalker(wiring.Component):
         with m.If(move):
             m.d.sync += [
                 ahead.eq(0),  # what isn't set below; it has no reset
-                ahead_valid.eq(active), ahead_x.eq(x), room.eq(d.row_words - x),
+                ahead.two.eq(two), ahead_valid.eq(active), ahead_x.eq(x), room.eq(d.row_words - x),
                 ahead.origin.eq(plane_base + x), ahead.y.eq(y), ahead.weight.eq(d.weight_base),
                 ahead.tag.context.eq(self.context), ahead.tag.first.eq(1),
                 ahead.tag.psum.eq(psum), ahead.tag.residual.eq(residual),
@@ -117,9 +128,10 @@ class PixelWalker(wiring.Component):
             ]
             with m.If(ahead_x < 0):
                 m.d.sync += job.low.eq(-ahead_x)
-            with m.If(room < d.string_words):
+            length = Mux(ahead.two, string, d.string_words)
+            with m.If(room < length):
                 m.d.sync += job.high.eq(Mux(room < 0, 0, room))
             with m.Else():
-                m.d.sync += job.high.eq(d.string_words)
+                m.d.sync += job.high.eq(length)
         m.d.comb += [self.o.payload.eq(job), self.busy.eq(active | ahead_valid | self.o.valid)]
         return m

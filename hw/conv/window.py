@@ -28,7 +28,9 @@ class WindowReader(wiring.Component):
 
     Whenever a group's queue has room for a unit (``window_reads`` entries), they are set aside and
     the unit's kernel rows are read, ``map_banks`` words a cycle. Entries without a set bit are
-    dropped unless they end a plane.
+    dropped unless they end a plane. With PAIRED an even group and its neighbour get the same words,
+    the neighbour for the pixel to the right: its rows are one less, and its words those behind the
+    first; what the neighbour does not get counts as dropped.
 
     **Throughput** one read a cycle, without a gap between units of different groups.
     **Latency** 18 cycles from a job to its first entry.
@@ -40,7 +42,9 @@ class WindowReader(wiring.Component):
     i : jobs
     read_enable, read_address, read_data, read_nonzero : the map buffer's read port
     entry_valid, entry, nonzero : Out
-        An entry for the group whose bit of ``entry_valid`` is set.
+        An entry for the groups whose bits of ``entry_valid`` are set.
+    odd_row, odd_single, odd_nonzero : Out
+        Of the entry, as groups of odd number see it.
     entry_popped : In, one bit a group
     tag_valid, tag_group, tag : Out
         One for each (job, time step), before its entries.
@@ -48,7 +52,7 @@ class WindowReader(wiring.Component):
     active : Out
         For each context: tags are still to come.
     skipped : Out
-        Zero words that were read now.
+        Zero words of windows that were read now.
     exceeded, exceeded_context : Out
         A unit takes more reads than ``window_reads``: entries may have been lost.
     """
@@ -66,13 +70,16 @@ class WindowReader(wiring.Component):
             "entry_valid": Out(groups),
             "entry": Out(EntryLayout(preset)),
             "nonzero": Out(preset.map_banks),
+            "odd_row": Out(exact_log2(preset.weight_rows)),
+            "odd_single": Out(1),
+            "odd_nonzero": Out(preset.map_banks),
             "entry_popped": In(groups),
             "tag_group": Out(range(groups)),
             "tag_valid": Out(1),
             "tag": Out(TagLayout(preset)),
             "tag_popped": In(groups),
             "active": Out(2),
-            "skipped": Out(range(preset.map_banks + 1)),
+            "skipped": Out(range(2 * preset.map_banks + 1)),
             "exceeded": Out(1),
             "exceeded_context": Out(1),
         })
@@ -104,9 +111,11 @@ class WindowReader(wiring.Component):
                          short.eq(cutter.o.payload.words <= banks)]
         with m.Else():
             m.d.sync += [row.address.eq(row.address + banks), row.words.eq(rest),
-                         row.row.eq(row.row + banks), short.eq(row.words <= 2 * banks)]
+                         row.row.eq(row.row + banks), row.begins.eq(0),
+                         short.eq(row.words <= 2 * banks)]
         stage = data.StructLayout({
-            "group": groups, "context": 1, "words": banks, "row": len(row.row), "marks": 1,
+            "group": groups, "joined": groups, "context": 1, "words": banks, "odd_words": banks,
+            "two": 1, "row": len(row.row), "marks": 1,
             "minus": 1, "depthwise": 1, "unsigned": 1, "mask_bit": 5, "double": 4, "end": 1})
         stages = [Signal(stage, name=f"read_s{n}", reset_less=True) for n in range(_LATENCY + 1)]
         stage_valid = Signal(_LATENCY + 1)
@@ -115,7 +124,12 @@ class WindowReader(wiring.Component):
         m.d.sync += [
             self.read_address.eq(row.address), stage_valid.eq(Cat(row_valid, stage_valid[:-1])),
             begun.group.eq(1 << row.group), begun.context.eq(row.context),
-            *(begun.words[n].eq(row.words > n) for n in range(banks)),
+            begun.joined.eq(Mux(contexts.flag(row.context, Flag.PAIRED), 2 << row.group, 0)),
+            begun.two.eq(row.two),
+            *(begun.words[n].eq((row.words > n) & ~(row.ends & (row.words == n + 1)))
+              for n in range(banks)),
+            *(begun.odd_words[n].eq((row.words > n) & ~(row.begins if n == 0 else C(0)))
+              for n in range(banks)),
             begun.row.eq(row.row), begun.minus.eq(row.minus), begun.depthwise.eq(depthwise),
             begun.unsigned.eq(contexts.flag(row.context, Flag.UNSIGNED_WEIGHTS)),
             begun.mask_bit.eq(contexts.field(row.context, "mask_bit")),
@@ -126,21 +140,29 @@ class WindowReader(wiring.Component):
 
         # Entries: words beyond the row count as 0; what has no set bit and no mark is dropped.
         last = stages[-1]
-        nonzero = Signal(banks)
-        keep = Signal()
-        m.d.comb += nonzero.eq(self.read_nonzero & last.words)
+        nonzero, odd_nonzero = Signal(banks), Signal(banks)
+        keep, odd_keep, joins = Signal(), Signal(), Signal()
+        m.d.comb += [
+            nonzero.eq(self.read_nonzero & last.words), joins.eq(last.joined.any()),
+            odd_nonzero.eq(self.read_nonzero & Mux(joins, last.odd_words, last.words)),
+            odd_keep.eq(stage_valid[-1] & last.two & (odd_nonzero.any() | last.marks))]
         m.d.sync += [self.entry.words[bank].eq(self.read_data[bank]) for bank in range(banks)]
         m.d.comb += keep.eq(stage_valid[-1] & (nonzero.any() | last.marks))
         m.d.sync += [
-            self.nonzero.eq(nonzero), self.entry_valid.eq(Mux(keep, last.group, 0)),
+            self.nonzero.eq(nonzero), self.odd_nonzero.eq(odd_nonzero),
+            self.entry_valid.eq(Mux(keep, last.group, 0) | Mux(odd_keep, last.joined, 0)),
             self.entry.single.eq(at_most_one(nonzero)),
+            self.odd_single.eq(at_most_one(odd_nonzero)), self.odd_row.eq(last.row - joins),
             *(self.entry[name].eq(last[name]) for name in (
                 "row", "context", "minus", "depthwise", "unsigned", "mask_bit", "double", "end")),
         ]
         dropped = Signal(groups)
-        m.d.sync += dropped.eq(Mux(stage_valid[-1] & ~keep, last.group, 0))
+        m.d.sync += dropped.eq(Mux(stage_valid[-1] & ~keep, last.group, 0)
+                               | Mux(stage_valid[-1] & ~odd_keep, last.joined, 0))
         m.d.sync += self.skipped.eq(Mux(
-            stage_valid[-1], sum((last.words & ~nonzero)[bank] for bank in range(banks)), 0))
+            stage_valid[-1], sum((last.words & ~nonzero)[bank] for bank in range(banks)) + Mux(
+                last.two, sum((last.odd_words & ~odd_nonzero)[bank] for bank in range(banks)), 0),
+            0))
         self._count_room(m, contexts, picker, row_valid, row, ends, dropped)
         return m
 
@@ -154,6 +176,7 @@ class WindowReader(wiring.Component):
         counter = Signal(range(depth + 1))  # reads of the unit at hand
         unread = Signal.like(counter, reset_less=True)
         ended = Signal(self._preset.groups)
+        joins = contexts.flag(row.context, Flag.PAIRED)
         with m.If(row_valid):
             m.d.sync += counter.eq(Mux(ends, 0, counter + 1))
         m.d.sync += unread.eq(contexts.field(row.context, "window_reads") - 1 - counter)
@@ -168,8 +191,10 @@ class WindowReader(wiring.Component):
             tagged = self.tag_valid & (self.tag_group == group)
             context = picker.context_of[group]
             m.d.sync += [
-                ended[group].eq(row_valid & ends & (row.group == group)),
-                used.eq(used + Mux(picker.picked[group], Mux(context, *reads[::-1]), 0)
+                ended[group].eq(row_valid & ends & ((row.group == group) | (
+                    joins & (row.group == group - 1) if group % 2 else C(0)))),
+                used.eq(used + Mux(picker.picked[group] | picker.joined[group],
+                                   Mux(context, *reads[::-1]), 0)
                         - Mux(ended[group], unread, 0)
                         - self.entry_popped[group] - dropped[group]),
                 tags.eq(tags + tagged - self.tag_popped[group]),

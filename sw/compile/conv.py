@@ -174,7 +174,7 @@ class _Lowering:
         parts = preset.beats_per_tile
         flags = Flag(0)
         if shape.depthwise:
-            flags |= Flag.DEPTHWISE
+            flags |= Flag.DEPTHWISE | self._paired()
             fields["mask_bit"] = tile * preset.lanes % WORD_BITS
         if self.source.bits:
             flags |= Flag.SIGNED_DIGITS
@@ -192,6 +192,14 @@ class _Lowering:
             fields["param_base"] = param
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
                                  writes, self._psum)
+
+    def _paired(self) -> Flag:
+        """PAIRED, if two pixels' window takes no more reads than one."""
+        shape, banks = self.shape, self.preset.map_banks
+        fits = (shape.stride * shape.slice_words == 1 and len(self.plan.chunks) == 1
+                and self.preset.groups > 1
+                and ceil_div(shape.string + 1, banks) == ceil_div(shape.string, banks))
+        return Flag.PAIRED if fits else Flag(0)
 
     def _binary_levels(self, fields: dict[str, int]) -> dict[str, int]:
         """Doublings between the planes of levels; the head takes a plane of all steps in turn."""

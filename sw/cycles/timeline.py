@@ -166,9 +166,9 @@ def _layers(steps: list[Step], count: int, cycles: int) -> tuple[int, ...]:
             first.setdefault(step.layer, step.begin)
     found = [0] * count
     marks = sorted(first.items(), key=lambda item: item[1])
-    edges = [0.0, *(begin for _, begin in marks[1:]), float(cycles)]
+    edges = [0, *(round(begin) for _, begin in marks[1:]), cycles]
     for (layer, _), low, high in zip(marks, edges, edges[1:], strict=False):
-        found[layer] = round(high - low)
+        found[layer] = high - low
     return tuple(found)
 
 

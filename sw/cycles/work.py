@@ -39,8 +39,9 @@ class Work:
         return max(self.adding, self.reading, self.results)
 
 
-_WINDOW = ("rows", "columns", "kernel_rows", "string_words", "x_start", "x_step", "row_words",
-           "y_start", "y_step", "row_pitch", "rows_words", "chunk_first", "chunk_words")
+_WINDOW = ("paired", "rows", "columns", "kernel_rows", "string_words", "x_start", "x_step",
+           "row_words", "y_start", "y_step", "row_pitch", "rows_words", "chunk_first",
+           "chunk_words")
 
 
 @functools.lru_cache(maxsize=4096)
@@ -53,15 +54,20 @@ def _window(banks: int, *values: int) -> tuple[int, int]:
     if not d["kernel_rows"]:
         return d["rows"] * d["columns"], 0
     cycles = words = 0
+    if d["paired"]:  # one read for two pixels; a window is a word longer
+        x, low = x[::2], low[::2]
+        high = np.minimum(d["string_words"] + 1, d["row_words"] - x)
+        words = _window(banks, 0, *values[1:])[1]
     for row in range(d["kernel_rows"]):
         place = y + row * d["row_pitch"]
         inside = int(((place >= 0) & (place < d["rows_words"])).sum())
         first = d["chunk_first"] + row * d["string_words"]
-        length = np.minimum(high, d["chunk_words"] - first) - np.maximum(low, -first)
+        length = (np.minimum(high, d["chunk_words"] - first + d["paired"])
+                  - np.maximum(low, -first))
         length = np.maximum(length, 0)
         cycles += (inside * int(np.maximum(-(-length // banks), 1).sum())
-                   + (d["rows"] - inside) * d["columns"])
-        words += inside * int(length.sum())
+                   + (d["rows"] - inside) * len(x))
+        words += 0 if d["paired"] else inside * int(length.sum())
     return cycles, words
 
 
@@ -84,7 +90,8 @@ def _beat_cycles(preset: Preset, d: Mapping[str, int], flags: Flag) -> tuple[int
 def conv_work(preset: Preset, d: Mapping[str, int], fill: float) -> Work:
     """Work of a CONV with fields `d` whose map has `fill` set bits in a word of a plane."""
     flags = Flag(d["flags"])
-    reading, words = _window(preset.map_banks, *(d[name] for name in _WINDOW))
+    reading, words = _window(preset.map_banks, int(bool(flags & Flag.PAIRED)),
+                             *(d[name] for name in _WINDOW[1:]))
     pixels = d["rows"] * d["columns"] * d["images"]
     steps, planes = d["time_steps"], d["planes"]
     units = pixels * steps * planes

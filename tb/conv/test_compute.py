@@ -83,7 +83,7 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
         if chunk:
             now |= Flag.PSUM_IN | Flag.FENCE
         if chunk < chunks - 1:
-            now &= Flag.DEPTHWISE | Flag.SIGNED_DIGITS | Flag.PSUM_IN | Flag.FENCE
+            now &= Flag.DEPTHWISE | Flag.PAIRED | Flag.SIGNED_DIGITS | Flag.PSUM_IN | Flag.FENCE
             now |= Flag.PSUM_OUT
         bench.add(Opcode.CONV, layer=1, flags=int(now), chunk_first=-chunk * per_chunk,
                   chunk_words=per_chunk, **common)
@@ -111,6 +111,8 @@ MODES = {
                   plane_shift=8),
     "depthwise": dict(flags=Flag.OUT_INTEGER, depthwise=True, integer_bits=10, words=1, kernel=3,
                       shift=(4, 7), columns=4, rows=3),
+    "paired": dict(flags=Flag.OUT_INTEGER | Flag.PAIRED, depthwise=True, integer_bits=10, words=1,
+                   kernel=3, shift=(4, 7), columns=5, rows=3),
     "raw": dict(flags=Flag.OUT_RAW, planes=4, plane_shift=0, kernel=1, steps=1, columns=2,
                 shift=(0, 1)),
     "empty": dict(flags=Flag.OUT_SPIKES, density=0.0),

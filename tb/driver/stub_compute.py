@@ -6,7 +6,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.descriptor import CONV
+from hw.descriptor import CONV, KTV, Opcode
 from hw.generate import generate
 from hw.payloads import descriptor_layout
 
@@ -23,7 +23,7 @@ class StubCompute(wiring.Component):
     """Has the members of hw.compute.Compute.
 
     What is loaded into beat b of any buffer can be stored from beat b of the output buffer. A
-    CONV ends after ``columns`` cycles, each with one addition; FAIL_LAYER and HANG_LAYER do
+    CONV or KTV ends after ``columns`` cycles, each with one addition; FAIL_LAYER and HANG_LAYER do
     otherwise. Every eighth beat or so has to wait.
     """
 
@@ -57,7 +57,7 @@ class StubCompute(wiring.Component):
         # beats are shifted in from the top; then the semaphores; then the cycles
         bits = self.preset.axi_bits
         words = Signal(1024)
-        head = descriptor_layout(CONV)(words)
+        head, counts = (descriptor_layout(form)(words) for form in (CONV, KTV))
         left, beats = Signal(16), Signal(range(1024 // bits + 1))
         counting = Signal()
         hangs = head.layer == HANG_LAYER
@@ -70,7 +70,8 @@ class StubCompute(wiring.Component):
         with m.If(self.i_beat.valid & self.i_beat.ready):
             m.d.sync += [words.eq(Cat(words[bits:], self.i_beat.payload)), beats.eq(beats + 1)]
         with m.If(self.grant):
-            m.d.sync += [counting.eq(1), left.eq(head.columns), self.layer.eq(head.layer)]
+            m.d.sync += [counting.eq(1), self.layer.eq(head.layer),
+                         left.eq(Mux(head.opcode == Opcode.KTV, counts.columns, head.columns))]
         with m.Elif(counting & ~hangs):
             m.d.sync += left.eq(left - 1)
             with m.If(left == 1):

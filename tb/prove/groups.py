@@ -9,7 +9,7 @@ from hw.conv.unit_picker import UnitPicker
 from hw.conv.weight_buffer import WeightBuffer
 from hw.descriptor import CONV, Flag
 from hw.lif.result_arbiter import ResultArbiter
-from hw.payloads import descriptor_layout
+from hw.payloads import JobLayout, descriptor_layout
 from tb.prove.ports import in_queue, queue_sound
 from tb.prove.presets import MINUTE
 from tb.prove.proof import Bug, proof
@@ -99,7 +99,10 @@ def _result_arbiter(p: Properties, block: type) -> None:
 
 
 @proof(UnitPicker, k=2, reach=14, bugs=[
-    Bug("picks without room", "busy & self.room & ~(recent", "busy & ~(recent"),
+    Bug("picks without room", "busy & room & ~(recent", "busy & ~(recent"),
+    Bug("a pair without room in the neighbour", "(~pairs | other)", "1"),
+    Bug("a pair's job for a group that has no neighbour", "(slot & teams).any()", "1"),
+    Bug("a pair has one tag", "second_valid.eq(first_tag & job.two)", "second_valid.eq(0)"),
     Bug("one unit too many on its way", "free.eq(next_inflight < _AHEAD)",
         "free.eq(next_inflight < _AHEAD + 1)"),
     Bug("picks what was just picked", "~(recent[0] | recent[1])", "~recent[1]"),
@@ -123,6 +126,17 @@ def _unit_picker(p: Properties, block: type) -> None:
     queued = queue_sound(p, "queue", 4)
     p.claim("a unit always finds room in the queue", p.signal("not_full", "queue"), job_valid)
     p.holds("output", dut.o)
+    pairs, paired = p.signal("pairs"), p.signal("paired")
+    p.claim("the neighbour joins a pair's unit, and had room",
+            (dut.joined == (dut.picked << 1)[:2]) & ~(dut.joined & ~p.past(dut.room)).any(),
+            pairs & p.past(pairs))
+    p.claim("no neighbour joins else", ~dut.joined.any(), ~pairs)
+    p.claim("a pair's job goes to the even group", p.signal("given") == 1,
+            accept & paired)
+    first = p.signal("first_tag")
+    job = JobLayout(MINUTE)(p.signal("job"))
+    p.claim("the second pixel has a tag behind the first's, with the neighbour",
+            dut.tag_valid & dut.tag_group[0], p.past(p.past(first & job.two)))
     p.claim("a job goes to a group without one",
             ((p.signal("given") & busy) == 0) & (p.signal("given") != 3)
             & p.signal("given").any(), accept)

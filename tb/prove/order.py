@@ -150,6 +150,7 @@ def _dispatcher(p: Properties, block: type) -> None:
     Bug("starts while pixels are to come", "& ~self.conv_start & ~self.walking",
         "& ~self.conv_start"),
     Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
+    Bug("mixes PAIRED with others", "flags[exact_log2(int(Flag.PAIRED))] != paired)", "0)"),
     Bug("overwrites a descriptor at work", "free.eq(~loaded & ~Mux(slot, used[1], used[0]))",
         "free.eq(~loaded)"),
     Bug("ends while results are under way", "((units[index] == 0) & ~self.active[index]",
@@ -199,6 +200,9 @@ def _sequencer(p: Properties, block: type) -> None:
         ~dut.done_valid | (dut.done_post == p.past(Mux(
             p.signal("oldest"), views[1].post, views[0].post)))))
     fence = exact_log2(int(Flag.FENCE))
+    paired = exact_log2(int(Flag.PAIRED))
+    p.claim("PAIRED and others are not under way together", p.past(level == 0)
+            | (layout(mine).flags[paired] == p.past(p.signal("paired"))), starts & dut.conv_start)
     p.claim("with FENCE, and a KTV, only when nothing else is under way",
             p.past(level == 0) | (dut.conv_start & ~layout(mine).flags[fence]), starts)
     for n in range(2):

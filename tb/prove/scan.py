@@ -5,13 +5,14 @@ import dataclasses
 
 from amaranth import *
 from amaranth.lib import data
+from amaranth.utils import exact_log2
 
 from hw.conv.group import Group
 from hw.conv.lanes import Lanes
 from hw.conv.row_cutter import RowCutter
 from hw.conv.scanner import Scanner
 from hw.conv.walker import PixelWalker
-from hw.descriptor import CONV
+from hw.descriptor import CONV, Flag
 from hw.payloads import TokenLayout, WordLayout, descriptor_layout
 from tb.prove.presets import MINUTE
 from tb.prove.proof import Bug, proof
@@ -174,19 +175,23 @@ def _descriptor(p: Properties, value):
 
 
 @proof(PixelWalker, reach=12, bugs=[
-    Bug("a column too many",
-        "last_column.eq(columns == 1), x.eq", "last_column.eq(columns == 0), x.eq"),
+    Bug("a column too many", "last_column.eq(columns <= Mux(paired, 3, 1))",
+        "last_column.eq(columns <= Mux(paired, 2, 0))"),
+    Bug("a pair at the end of an odd row", "two.eq(paired & (columns != 0))", "two.eq(paired)"),
+    Bug("the second pixel comes again", "x.eq(x + times(d.x_step))", "x.eq(x + d.x_step)"),
+    Bug("a pair's window is too short", "Mux(ahead.two, string, d.string_words)",
+        "d.string_words"),
     Bug("rows do not return to the first column", "x.eq(d.x_start),\n                    rows",
-        "x.eq(x + d.x_step),\n                    rows"),
+        "rows"),
     Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
     Bug("words left of the map", "job.low.eq(-ahead_x)", "job.low.eq(0)"),
-    Bug("words right of the map", "with m.If(room < d.string_words):",
+    Bug("words right of the map", "with m.If(room < length):",
         "with m.If(room < 0):"),
     Bug("y does not return to the first row", "y.eq(d.y_start),\n                        images",
         "images"),
 ])
 def _pixel_walker(p: Properties, block: type) -> None:
-    """One job a pixel, image by image, row by row, the window inside the row."""
+    """One job a pixel, or two, image by image, row by row, the window inside the row."""
     dut, m = p.add(block(MINUTE)), p.m
     d, job = _descriptor(p, dut.descriptor), dut.o.payload
     p.assume("no start while busy", ~dut.busy, dut.start)
@@ -199,7 +204,13 @@ def _pixel_walker(p: Properties, block: type) -> None:
               for n in range(3)]
     busy = [p.register(1, f"busy_s{n}") for n in range(3)]
     at = stages[0]
-    ends = (at["column"] == d.columns - 1, at["row"] == d.rows - 1, at["image"] == d.images - 1)
+    paired = d.flags[exact_log2(int(Flag.PAIRED))]
+
+    def two(stage):
+        return paired & (stage["column"] != d.columns - 1)
+
+    ends = (at["column"] + two(at) == d.columns - 1, at["row"] == d.rows - 1,
+            at["image"] == d.images - 1)
     with m.If(move):
         for n in (1, 2):
             m.d.sync += [busy[n].eq(busy[n - 1]),
@@ -209,7 +220,7 @@ def _pixel_walker(p: Properties, block: type) -> None:
     with m.Elif(busy[0] & move):
         m.d.sync += [
             busy[0].eq(~Cat(ends).all()),
-            at["column"].eq(Mux(ends[0], 0, at["column"] + 1)),
+            at["column"].eq(Mux(ends[0], 0, at["column"] + 1 + two(at))),
             at["row"].eq(Mux(ends[0], Mux(ends[1], 0, at["row"] + 1), at["row"])),
             at["image"].eq(at["image"] + (ends[0] & ends[1]))]
 
@@ -230,8 +241,10 @@ def _pixel_walker(p: Properties, block: type) -> None:
     room = (d.row_words[:5].as_unsigned() - x)[:7].as_signed()
     p.claim("and at column x_start + column x_step, or where the row begins",
             job.low == Mux(x < 0, -x, 0)[:5], there)
-    p.claim("and ends inside it", job.high == Mux(room < d.string_words[:5], Mux(
-        room < 0, 0, room), d.string_words)[:5], there)
+    string = (d.string_words + two(out))[:5]
+    p.claim("and ends inside it", job.high == Mux(room < string, Mux(
+        room < 0, 0, room), string)[:5], there)
+    p.claim("a job is two pixels where it says so", job.two == two(out), there)
     p.holds("output", dut.o)
 
     p.invariant(Cat(p.signal("active"), p.signal("ahead_valid"), there) == Cat(busy))
@@ -247,6 +260,8 @@ def _pixel_walker(p: Properties, block: type) -> None:
     p.invariant(p.signal("y").as_unsigned() == y_of(at), on)
     ahead = p.view(job.shape(), "ahead")
     p.invariant(ahead.y.as_unsigned() == y_of(stages[1]), busy[1])
+    p.invariant(ahead.two == two(stages[1]), busy[1])
+    p.invariant(p.signal("string") == d.string_words + 1, on | busy[1])
     x = x_of(stages[1])
     p.invariant((p.signal("ahead_x") == x) & (p.signal("room").as_signed() == (
         d.row_words[:5].as_unsigned() - x)[:7].as_signed()), busy[1])
@@ -263,6 +278,9 @@ def _pixel_walker(p: Properties, block: type) -> None:
     Bug("rows below the map", "(old.y < contexts.field(context, \"rows_words\"))",
         "(old.y <= contexts.field(context, \"rows_words\"))"),
     Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
+    Bug("the second pixel's last word is lost", "- old.first + old.unit.two)]", "- old.first)]"),
+    Bug("the second pixel gets the first word", "cut.unit.two & (cut.low == 0)", "0"),
+    Bug("the first pixel gets the last word", "cut.high > contexts", "cut.high < contexts"),
 ])
 def _row_cutter(p: Properties, block: type) -> None:
     """The kernel rows of each unit, cut to map and chunk, one last row for each unit."""
@@ -275,12 +293,12 @@ def _row_cutter(p: Properties, block: type) -> None:
     p.holds("input", dut.i, claimed=False)
     move = ~dut.o.valid | dut.o.ready
     put, get = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready & o.last
-    same = ("group", "context", "minus", "double", "end")
+    same = ("group", "context", "minus", "two", "double", "end")
     waiting, before, element, level = follow_one(
         p, put, get, Cat(i[name] for name in same), Cat(o[name] for name in same), 5, "units: ")
     stage = data.StructLayout({
         "unit": i.shape(), "last": 1, "y": i.y.shape(), "first": signed(17), "y_inside": 1,
-        "place": len(i.origin), "weight": len(i.weight), "low": signed(18), "high": signed(18)})
+        "place": len(i.origin), "weight": len(i.weight), "low": signed(18), "high": signed(19)})
     valid = p.signal("valid")
     rows = [p.view(stage, f"row_s{n}") for n in (3, 2, 1)]
     in_stages(p, waiting, before, element, level, [
@@ -294,11 +312,16 @@ def _row_cutter(p: Properties, block: type) -> None:
     view = [Mux(cut.unit.context, views[1][name], views[0][name])
             for name in ("chunk_words", "rows_words")]
     low = p.past(Mux(-cut.first > cut.unit.low, -cut.first, cut.unit.low))
-    high = p.past(Mux(view[0] - cut.first < cut.unit.high, view[0] - cut.first, cut.unit.high))
+    behind = view[0] - cut.first + cut.unit.two
+    high = p.past(Mux(behind < cut.unit.high, behind, cut.unit.high))
+    string = Mux(cut.unit.context, views[1].string_words, views[0].string_words)
     inside = p.past((cut.y >= 0) & (cut.y < view[1]))
     new = p.past(move & valid[2])
     p.claim("a row's words are those of its unit inside the chunk and the map",
             o.words == Mux(inside & (high > low), high - low, 0)[:len(o.words)],
+            new & dut.o.valid & (o.words != 0))
+    p.claim("of two pixels, which has the first word, which the last",
+            (o.begins == (o.two & (low == 0))) & (o.ends == (o.two & (high > p.past(string)))),
             new & dut.o.valid & (o.words != 0))
     p.claim("none is left out", dut.o.valid, new & inside & (high > low) & p.past(
         Mux(cut.unit.context, views[1].kernel_rows, views[0].kernel_rows) != 0))
@@ -306,7 +329,7 @@ def _row_cutter(p: Properties, block: type) -> None:
         here = Mux(row.unit.context, views[1].chunk_words, views[0].chunk_words)
         rows_words = Mux(row.unit.context, views[1].rows_words, views[0].rows_words)
         none = Mux(row.unit.context, views[1].kernel_rows, views[0].kernel_rows) == 0
-        lower, upper = (-row.first, here - row.first)
+        lower, upper = (-row.first, here - row.first + row.unit.two)
         if n == 2:
             lower = Mux(lower > row.unit.low, lower, row.unit.low)
             upper = Mux(upper < row.unit.high, upper, row.unit.high)

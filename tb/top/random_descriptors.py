@@ -136,6 +136,10 @@ class _Draw:
             ties_even=self.within(0, 1), group_planes=self.of(0, 1, 2, 3),
             group_shift=self.within(0, 4), map_group_step=self.within(-60, 90),
             weight_group_step=whole * self.within(-2, 2))
+        banks = preset.map_banks
+        if deep and -(-(words + 1) // banks) == -(-words // banks) and self.chance(0.6):
+            flags |= Flag.PAIRED
+            fields |= {"x_step": 1, "chunk_first": 0, "chunk_words": max(1, rows * words)}
         if digits:
             fields["group_planes"] = 0
         if not 0 < fields["group_planes"] < planes:
