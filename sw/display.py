@@ -142,7 +142,7 @@ def show_activity(evaluation: "Evaluation") -> None:
     for name in ("layer", "kind", "spikes", "useful additions", "share", "read", "written",
                  "cycles predicted"):
         table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
-    for row in evaluation.layers():
+    for row in evaluation.layers:
         table.add_row(row["name"], row["kind"], f"{row['spikes']:,.0f}",
                       f"{row['useful_additions']:,.0f}",
                       f"{row['useful_additions'] / max(1.0, evaluation.additions):.1%}",

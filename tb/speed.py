@@ -16,7 +16,8 @@ from rich.table import Table
 
 from hw.presets import Preset, get_preset
 from sw.compile.compiler import compile_model
-from sw.cycles.timeline import LATENCY, predict
+from sw.compile.estimate import LATENCY
+from sw.cycles.timeline import predict
 from sw.display import out, progress
 from sw.export import write_json
 from sw.golden.activity import set_bits

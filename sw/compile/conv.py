@@ -10,7 +10,7 @@ from hw.descriptor import Flag, Opcode
 from hw.presets import WORD_BITS
 from sw.compile.context import Context
 from sw.compile.errors import CompileError
-from sw.compile.estimate import DEFAULT_DENSITY, INTEGER_DENSITY
+from sw.compile.estimate import usual_density
 from sw.compile.layout import ImageLayout, LogitsLayout, MapLayout, ceil_div
 from sw.compile.plan import (
     Block,
@@ -34,11 +34,8 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     source = tensors[layer.inputs[0]]
     head, image = layer.kind == "head", source.kind == "image"
     planes = context.planes(source)
-    if density is None and source.name in context.model.activity and not (
-            source.kind == "levels" and context.ones):
-        density = context.model.activity[source.name] / planes
-    elif density is None:
-        density = DEFAULT_DENSITY if source.kind in ("spikes", "levels") else INTEGER_DENSITY
+    if density is None:
+        density = usual_density(context.model, source, planes, context.ones)
     taps = layer.kernel[0] * layer.kernel[1]
     return ConvShape(
         depthwise=layer.kind == "depthwise",

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from hw.presets import PARAM_BITS, WORD_BITS, Preset
 from sw.compile.layout import ceil_div
+from sw.model_file import IntegerModel, Tensor
 
 if TYPE_CHECKING:
     from sw.compile.plan import ConvShape
 
 __all__ = ["CHANGE_OVER", "Cost", "DEFAULT_DENSITY", "INTEGER_DENSITY", "LATENCY",
-           "chunk_entries", "combine", "conv_cost"]
+           "chunk_entries", "combine", "conv_cost", "usual_density"]
 
 CHANGE_OVER = 24
 """Cycles from the last addition of a CONV to the first of the next."""
@@ -45,6 +46,16 @@ class Cost:
     def times(self, images: int) -> "Cost":
         """Of that many images, one behind the other."""
         return Cost(*(images * value for value in dataclasses.astuple(self)))
+
+
+def usual_density(model: IntegerModel, tensor: Tensor, planes: int, ones: bool) -> float:
+    """Share of ones in a map of so many planes: as the model file says, else a usual one.
+
+    The file speaks of binary planes, not of levels as `ones` (that many spikes).
+    """
+    if tensor.name in model.activity and not (tensor.kind == "levels" and ones):
+        return model.activity[tensor.name] / planes
+    return DEFAULT_DENSITY if tensor.kind in ("spikes", "levels") else INTEGER_DENSITY
 
 
 def chunk_entries(first: int, last: int, string: int, banks: int) -> int:

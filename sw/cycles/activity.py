@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 
-from sw.compile.estimate import DEFAULT_DENSITY, INTEGER_DENSITY
+from sw.compile.estimate import usual_density
 from sw.compile.layout import ImageLayout, MapLayout
 from sw.compile.program import Program
 from sw.model_file import IntegerModel
@@ -18,12 +18,9 @@ def expected_bits(model: IntegerModel, program: Program) -> dict[str, float]:
         layout = program.tensors[name]
         if not isinstance(layout, MapLayout | ImageLayout):
             continue
-        if name in model.activity and not getattr(layout, "ones", False):
-            found[name] = model.activity[name] * tensor.elements
-        else:
-            density = INTEGER_DENSITY if layout.bits else DEFAULT_DENSITY
-            planes = 2 * layout.bits if layout.bits else layout.planes
-            found[name] = density * planes * tensor.elements
+        shown = layout.windows if isinstance(layout, ImageLayout) else layout
+        found[name] = tensor.elements * shown.planes * usual_density(
+            model, tensor, shown.planes, shown.ones)
     return found
 
 

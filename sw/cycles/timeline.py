@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from hw.descriptor import DESCRIPTOR_BYTES, FORMATS, Flag, Opcode, Target
 from hw.presets import Preset
+from sw.compile.estimate import LATENCY
 from sw.compile.program import Program
 from sw.cycles.activity import expected_bits, fills
 from sw.cycles.work import conv_work, count_work
@@ -20,8 +21,6 @@ from sw.model_file import IntegerModel
 
 __all__ = ["Step", "Timeline", "predict"]
 
-LATENCY = 100
-"""Cycles from a request to the memory's answer."""
 QUEUE = {"load": 16, "store": 16, "compute": 4}
 """Descriptors that wait in front of each unit; as hw.control."""
 INSIDE = 4

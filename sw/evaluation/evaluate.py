@@ -4,6 +4,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ class Evaluation:
         useful = self.results.golden["additions"][rtl["done"]].sum()
         return float(useful / (self.adders * rtl["cycles"].sum()))
 
+    @cached_property
     def layers(self) -> list[dict[str, object]]:
         """Of each layer: its name, and an image's mean spikes and useful additions, bytes, and
         cycles as the cycle model predicts them for mean activity."""
@@ -110,7 +112,7 @@ class Evaluation:
                 "bytes_read": self.mean("bytes_read"),
                 "bytes_written": self.mean("bytes_written"),
                 "values_compared": int(self.results.rtl["values"].sum()),
-                "differences": self.results.differences, "layers": self.layers()}
+                "differences": self.results.differences, "layers": self.layers}
 
 
 def evaluate_set(model: IntegerModel, images: Images, preset: str, results: Path, *, rtl: int = 0,
