@@ -11,10 +11,11 @@ PYTEST_FLAGS ?=
 PARALLEL ?= -n auto --dist loadfile
 COVERAGE_TESTS ?= -m ''
 
-# a bundled network (see models/) and its images
+# a bundled network (see models/), DATA_VERSION.safetensors, and the images of its data
 CHECKPOINT := models/$(NETWORK).safetensors
-CALIBRATION := data/cifar10_calibration_256.npz
-IMAGES := data/cifar10_test_256.npz
+DATA := $(firstword $(subst _, ,$(NETWORK)))
+CALIBRATION := $(wildcard data/$(DATA)_calibration_*.npz)
+IMAGES := $(wildcard data/$(DATA)_test_*.npz)
 MODEL := build/$(NETWORK)$(if $(TIME_STEPS),_t$(TIME_STEPS)).safetensors
 
 BIN := .venv/bin

@@ -27,7 +27,7 @@ from pathlib import Path
 from hw.presets import get_preset
 from sim import coverage
 
-__all__ = ["BARE", "FAST", "GENERATOR", "QUICK", "BuildError", "build", "environment", "verilog"]
+__all__ = ["BARE", "FAST", "GENERATOR", "PROBED", "QUICK", "BuildError", "build", "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"
@@ -35,6 +35,8 @@ GENERATOR = "sim.monitors:generate"
 """The accelerator, with monitors on its streams."""
 BARE = "hw.generate:generate"
 """The accelerator as it is exported."""
+PROBED = "sim.probes:generate"
+"""The accelerator with probes, of which the harness makes a profile."""
 FAST = "-O3"
 """Compiler's effort for long runs."""
 QUICK = "-O1"
@@ -136,6 +138,7 @@ def build(preset_name: str, generator: str = GENERATOR, effort: str = FAST,
 
     tools, cflags = _tools(effort)
     cflags += " -DMUTANTS" if mutants else ""
+    cflags += " -DPROFILE" if generator == PROBED else ""
     covered = coverage.folder() is not None
     cflags += f" -DCOVERAGE{' -DTOGGLES' if coverage.TOGGLES else ''}" if covered else ""
     key = _digest(text, compiler.HARNESS.read_bytes(), inspect.getsource(compiler),

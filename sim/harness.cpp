@@ -12,6 +12,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include <vector>
+
 #include "Vaddend.h"
 #include "verilated.h"
 #include "verilated_vcd_c.h"
@@ -28,6 +30,8 @@ constexpr uint32_t kQueue = 64;  // a power of two
 constexpr uint32_t kPatience = 10000;  // cycles that the register bus may take
 constexpr uint32_t kOkay = 0, kSlaveError = 2;
 constexpr uint64_t kNowhere = ~0ull;
+constexpr uint32_t kStates = 12;  // of sim/probes.py
+[[maybe_unused]] constexpr uint32_t kBegins = 4, kContext = 7, kRunning = 8, kStrobes = 0x7f;
 
 // The line of an assertion that failed. A model is only ever evaluated by one thread.
 thread_local int failed_line = 0;
@@ -86,6 +90,10 @@ struct Harness {
     // addresses of the registers that hold read base, read limit, write base, write limit
     uint32_t region_register[4] = {~0u, ~0u, ~0u, ~0u};
     uint32_t region[4] = {0, ~0u, 0, ~0u};
+    // profile: kStates sums for what was before the first compute descriptor and for each; events
+    std::vector<uint64_t> states = std::vector<uint64_t>(kStates), happened;
+    size_t owner[2] = {0, 0};  // where the sums of each context's descriptor are
+    uint64_t profiled = 0;
     char error[256] = "";
 
     void fail(const char* text, uint64_t value) {
@@ -217,6 +225,7 @@ struct Harness {
         const bool answer_taken = t->m_axi_bvalid && t->m_axi_bready;
 
         edge();
+        profile();
         if (read_taken) {
             t->m_axi_rvalid = 0;
             reads.front().address += kBytes;
@@ -257,6 +266,24 @@ struct Harness {
             step();
             if (!valid || data != before) fail("an answer of the registers changed", data);
         }
+    }
+
+    // Adds up what the probes of sim/probes.py say: groups in each state, by compute descriptor.
+    void profile() {
+#ifdef PROFILE
+        const uint32_t events = top->probe_events;
+        if (!(events >> kRunning & 1)) return;
+        if (events >> kBegins & 1) {
+            owner[events >> kContext & 1] = states.size();
+            states.resize(states.size() + kStates);
+        }
+        const uint32_t words[kStates / 4] = {top->probe_0, top->probe_1, top->probe_2};
+        const size_t newest = states.size() - kStates;
+        for (uint32_t state = 0; state < kStates; ++state)
+            states[(state < 2 ? owner[state] : newest) + state] += words[state / 4] >> 8 * (state % 4) & 255;
+        if (events & kStrobes) happened.push_back(profiled << 16 | events);
+        ++profiled;
+#endif
     }
 
     void watch_registers(uint32_t address, uint32_t value) {
@@ -353,6 +380,21 @@ void harness_regions(Harness* h, uint32_t read_base, uint32_t read_limit, uint32
 // Transactions that memory has not finished.
 uint32_t harness_pending(Harness* h) {
     return h->reads.size() + h->writes.size() + h->answers.size();
+}
+
+// Forgets the profile; a run that follows begins a new one.
+void harness_profile_clear(Harness* h) {
+    h->states.assign(kStates, 0);
+    h->happened.clear();
+    h->owner[0] = h->owner[1] = 0;
+    h->profiled = 0;
+}
+
+// The profile's sums (which = 0) or events (1: cycle of the run << 16 | bits), and how many.
+const uint64_t* harness_profile(Harness* h, int which, uint64_t* count) {
+    const std::vector<uint64_t>& found = which ? h->happened : h->states;
+    *count = found.size();
+    return found.data();
 }
 
 const char* harness_error(Harness* h) { return h->error; }

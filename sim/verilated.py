@@ -14,7 +14,7 @@ import pyverilator
 from hw import regmap
 from hw.presets import Preset
 from sim import build as builder
-from sim import coverage, monitors
+from sim import coverage, monitors, probes
 from sw.transport import Transport
 
 __all__ = ["ProtocolError", "VerilatedTransport"]
@@ -137,6 +137,25 @@ class VerilatedTransport(Transport):
         """Bursts that memory has not finished."""
         return self._library.harness_pending(self._handle)
 
+    def clear_profile(self) -> None:
+        """Forget the profile: the next run begins a new one."""
+        self._library.harness_profile_clear(self._handle)
+
+    def profile(self) -> tuple[np.ndarray, np.ndarray]:
+        """Profile of the last run of a model with probes (`sim.probes`).
+
+        Returns cycles of groups in each of `STATES`, `[1 + compute descriptors, STATES]` (the
+        first row: before any), and events `[N, 2]`: cycle of the run, and bits of `EVENTS`.
+        """
+        found = []
+        for which in range(2):
+            count = ctypes.c_uint64()
+            start = self._library.harness_profile(self._handle, which, ctypes.byref(count))
+            found.append(np.ctypeslib.as_array(start, (count.value,)).copy() if count.value
+                         else np.zeros(0, np.uint64))
+        states, events = found
+        return states.reshape(-1, len(probes.STATES)), np.stack([events >> 16, events & 0xffff], 1)
+
     def _check(self, part: str) -> None:
         """Raise the error that the harness noted, if ``part`` is in its text."""
         error = self._library.harness_error(self._handle).decode()
@@ -167,6 +186,8 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
             ("mute", None, pointer, u32), ("coverage", None, pointer, ctypes.c_char_p),
+            ("profile_clear", None, pointer),
+            ("profile", ctypes.POINTER(u64), pointer, ctypes.c_int, ctypes.POINTER(u64)),
             ("regions", None, pointer, u32, u32, u32, u32), ("pending", u32, pointer),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),
             ("cycle", u64, pointer), ("run", ctypes.c_int, pointer, u64),

@@ -9,17 +9,30 @@ import numpy as np
 import pytest
 import torch
 
+from sw.golden.network import evaluate, quantise_images
 from sw.images import load_images
 from sw.model_file import load_model
 from sw.models.load import load_network
+from sw.run import quantise_checkpoint
 from sw.train import train_nmnist
 from sw.train.train_nmnist import fold_of
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_folds_are_equal_parts() -> None:
     folds = fold_of(1100, 5)
     assert torch.bincount(folds).tolist() == [220] * 5
     assert (folds == fold_of(1100, 5)).all() and (folds[:220] != 0).any()
+
+
+def test_the_shipped_network_reads_its_held_out_fold() -> None:
+    model = quantise_checkpoint(ROOT / "models/nmnist_v2.safetensors",
+                                ROOT / "data/nmnist_calibration_128.npz")
+    frames = load_images(ROOT / "data/nmnist_test_220.npz", model, limit=40)
+    found = evaluate(model, quantise_images(model, frames.pixels), keep=False)["predictions"]
+    right = int((found.flatten() == torch.tensor(frames.labels)).sum())
+    assert right >= 38, f"only {right} of 40 are right"
 
 
 def recordings(path: Path, count: int) -> None:
