@@ -27,7 +27,8 @@ from pathlib import Path
 from hw.presets import get_preset
 from sim import coverage
 
-__all__ = ["BARE", "FAST", "GENERATOR", "PROBED", "QUICK", "BuildError", "build", "environment", "verilog"]
+__all__ = ["BARE", "FAST", "GENERATOR", "PROBED", "QUICK", "BuildError", "build",
+           "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / "build" / "sim"

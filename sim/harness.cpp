@@ -31,7 +31,7 @@ constexpr uint32_t kPatience = 10000;  // cycles that the register bus may take
 constexpr uint32_t kOkay = 0, kSlaveError = 2;
 constexpr uint64_t kNowhere = ~0ull;
 constexpr uint32_t kStates = 12;  // of sim/probes.py
-[[maybe_unused]] constexpr uint32_t kBegins = 4, kContext = 7, kRunning = 8, kStrobes = 0x7f;
+[[maybe_unused]] constexpr uint32_t kBegins = 4, kContext = 7, kRunning = 8, kClear = 9, kStrobes = 0x7f;
 
 // The line of an assertion that failed. A model is only ever evaluated by one thread.
 thread_local int failed_line = 0;
@@ -272,6 +272,12 @@ struct Harness {
     void profile() {
 #ifdef PROFILE
         const uint32_t events = top->probe_events;
+        if (events >> kClear & 1) {
+            states.assign(kStates, 0);
+            happened.clear();
+            owner[0] = owner[1] = profiled = 0;
+            return;
+        }
         if (!(events >> kRunning & 1)) return;
         if (events >> kBegins & 1) {
             owner[events >> kContext & 1] = states.size();
@@ -380,14 +386,6 @@ void harness_regions(Harness* h, uint32_t read_base, uint32_t read_limit, uint32
 // Transactions that memory has not finished.
 uint32_t harness_pending(Harness* h) {
     return h->reads.size() + h->writes.size() + h->answers.size();
-}
-
-// Forgets the profile; a run that follows begins a new one.
-void harness_profile_clear(Harness* h) {
-    h->states.assign(kStates, 0);
-    h->happened.clear();
-    h->owner[0] = h->owner[1] = 0;
-    h->profiled = 0;
 }
 
 // The profile's sums (which = 0) or events (1: cycle of the run << 16 | bits), and how many.

@@ -44,9 +44,9 @@ STATES = ("adds of context 0", "adds of context 1", "hold", "result", "change", 
 """What a group does in a cycle; one byte each at the ports ``probe_N``, four to a port."""
 WORDS = len(STATES) // 4
 EVENTS = ("load begins", "load ends", "store begins", "store ends", "compute begins",
-          "walk ends", "compute ends", "context", "running")
-"""Bits of ``probe_events``: strobes, the context of a ``compute begins``, and whether a run's
-cycles are counted."""
+          "walk ends", "compute ends", "context", "running", "clear")
+"""Bits of ``probe_events``: strobes, the context of a ``compute begins``, whether a run's cycles
+are counted, and that counting begins anew."""
 _PROBED = Group | ConvEngine | Sequencer | Load | Store | Counters
 _LOADED, _STORED = 0, 3  # semaphores of the compiler: LOAD and STORE to the compute unit
 
@@ -85,7 +85,7 @@ class Probes:
         elif isinstance(component, Counters):
             busy = Signal()
             m.d.sync += busy.eq(component.busy)  # as the counter of cycles sees it
-            m.d.comb += self.events[8].eq(busy & ~component.clear)
+            m.d.comb += self.events[8:10].eq(Cat(busy, component.clear))
         elif isinstance(component, ConvEngine):
             reader = m.submodules.reader
             m.d.comb += [self.tagged.eq(Mux(reader.tag_valid, 1 << reader.tag_group, 0)),

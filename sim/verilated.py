@@ -137,10 +137,6 @@ class VerilatedTransport(Transport):
         """Bursts that memory has not finished."""
         return self._library.harness_pending(self._handle)
 
-    def clear_profile(self) -> None:
-        """Forget the profile: the next run begins a new one."""
-        self._library.harness_profile_clear(self._handle)
-
     def profile(self) -> tuple[np.ndarray, np.ndarray]:
         """Profile of the last run of a model with probes (`sim.probes`).
 
@@ -186,7 +182,6 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
             ("timing", None, pointer, u64, u64, u32, u64), ("fault", None, pointer, u64, u64),
             ("lose", None, pointer, u64, ctypes.c_int),
             ("mute", None, pointer, u32), ("coverage", None, pointer, ctypes.c_char_p),
-            ("profile_clear", None, pointer),
             ("profile", ctypes.POINTER(u64), pointer, ctypes.c_int, ctypes.POINTER(u64)),
             ("regions", None, pointer, u32, u32, u32, u32), ("pending", u32, pointer),
             ("trace", None, pointer, ctypes.c_char_p), ("error", ctypes.c_char_p, pointer),

@@ -87,7 +87,8 @@ def _one_sentence() -> Iterator[None]:
     except (AddendError, CheckpointError, PresetError, OSError) as error:
         _fail(str(error), BAD_INPUT)
     except RuntimeError as error:
-        if type(error).__name__ not in ("BuildError", "ProtocolError"):    # those of sim
+        # those of sim and sw.profile
+        if type(error).__name__ not in ("BuildError", "ProfileError", "ProtocolError"):
             raise
         _fail(str(error), FAILED)
 
@@ -339,6 +340,49 @@ def evaluate(
                 + f" --rtl {len(given)}", markup=False, soft_wrap=True)
     if found.equal < found.simulated:
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def profile(
+    model: ModelFile,
+    images: ImagesPath,
+    preset: PresetName,
+    limit: Annotated[int, typer.Option(
+        help="Images: a batch that shares loaded weights.")] = 1,
+    levels: Levels = LevelMode.planes,
+    json: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Write the account of all descriptors as JSON.")] = None,
+    trace: Annotated[Optional[Path], typer.Option(
+        metavar="FILE.json", help="Write what load, compute, epilogue and store did over time, "
+        "for ui.perfetto.dev or chrome://tracing.")] = None,
+) -> None:
+    """Say where every adder slot of a run went, by layer and cause.
+
+    Example: `addend profile model.safetensors --images cat.png --preset ecp5 --trace trace.json`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.display import progress, show_profile
+        from sw.export import write_json
+        from sw.golden.network import quantise_images
+        from sw.images import load_images
+        from sw.model_file import load_model
+        from sw.profile import profile as profile_run
+
+        _one_thread()
+        size, network = get_preset(preset), load_model(model)
+        if limit < 1:
+            raise typer.BadParameter(f"{limit} must be at least 1", param_hint="--limit")
+        given = load_images(images, network, limit=limit)
+        with progress() as step:
+            step(f"running {network.name} on {preset} with probes", 0, 0)
+            found = profile_run(network, quantise_images(network, given.pixels), size,
+                                level_mode=levels.value)
+        show_profile(found)
+        if json is not None:
+            write_json(json, found.as_json())
+        if trace is not None:
+            write_json(trace, found.as_trace())
 
 
 @app.command("compile")

@@ -2,7 +2,7 @@
 """What the command line shows: progress and tables. Results go to stdout, progress to stderr."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,13 +11,14 @@ from rich.table import Table
 
 from hw.presets import Preset
 from sw.compare import Comparison
+from sw.profile import CAUSES, Profile
 from sw.report import RunReport
 
 if TYPE_CHECKING:
     from sw.evaluation.evaluate import Evaluation
 
 __all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_activity", "show_comparison",
-           "show_evaluation", "show_layers", "show_report"]
+           "show_evaluation", "show_layers", "show_profile", "show_report"]
 
 TABLE_WIDTH = 160
 """Columns of a table where the output is no terminal."""
@@ -149,6 +150,32 @@ def show_activity(evaluation: "Evaluation") -> None:
                       f"{row['bytes_read']:,}", f"{row['bytes_written']:,}",
                       f"{row['cycles_predicted']:,}")
     out.print(table)
+
+
+def show_profile(profile: Profile) -> None:
+    """Shares of the adder slots by layer and cause, in per cent of the whole run."""
+    table = Table(title=f"{profile.model} on {profile.preset}: adder slots in per cent of "
+                  f"{profile.adders} adders x {profile.cycles:,} cycles")
+    table.add_column("layer")
+    causes = [cause for cause, share in profile.shares().items() if share]
+    for cause in (*causes, "all"):
+        table.add_column(cause, justify="right")
+    slots = profile.adders * profile.cycles
+
+    def row(name: str, found: Mapping[str, float]) -> None:
+        table.add_row(name, *(f"{found[cause]:.2%}".rstrip("%") for cause in causes),
+                      f"{sum(found.values()):.2%}".rstrip("%"))
+
+    for name, found in profile.by_layer().items():
+        row(name, {cause: count / slots for cause, count in found.items()})
+    table.add_section()
+    row("all", profile.shares())
+    out.print(table)
+    elsewhere = sum(profile.elsewhere.values())
+    out.print(f"utilisation: {profile.utilisation:.1%}, with {elsewhere:,} useful additions in the "
+              f"count matrix and the epilogue")
+    for cause in causes:
+        out.print(f"{cause}: {CAUSES[cause]}", markup=False)
 
 
 def show_comparison(comparison: Comparison) -> None:

@@ -98,10 +98,17 @@ class Profile:
         total = self.adders * self.cycles
         return {cause: sum(part.slots[cause] for part in self.parts) / total for cause in CAUSES}
 
+    @property
+    def utilisation(self) -> float:
+        """Useful additions, wherever they were made, by slots."""
+        return (self.shares()["useful"]
+                + sum(self.elsewhere.values()) / (self.adders * self.cycles))
+
     def as_json(self) -> dict[str, object]:
         """Everything but the slices."""
         return {"model": self.model, "preset": self.preset, "adders": self.adders,
-                "cycles": self.cycles, "shares": self.shares(), "elsewhere": self.elsewhere,
+                "cycles": self.cycles, "utilisation": self.utilisation,
+                "shares": self.shares(), "elsewhere": self.elsewhere,
                 "layers": self.by_layer(),
                 "descriptors": [{"descriptor": part.descriptor, "opcode": part.opcode,
                                  "layer": self.layers[part.layer], "slots": part.slots}
@@ -119,18 +126,17 @@ class Profile:
 
 
 def profile(model: IntegerModel, images: torch.Tensor, preset: Preset, *,
-            level_mode: str = "planes") -> Profile:
+            level_mode: str = "planes", effort: str | None = None) -> Profile:
     """Run integer images `[N, Ti, C, H, W]` as one batch on the RTL with probes.
 
-    Raises `ProfileError` if the account contradicts the hardware's counters, and what the
-    compiler and the device raise.
+    `effort` is the C++ compiler's. Raises `ProfileError` if the account contradicts the hardware's
+    counters, and what the compiler and the device raise.
     """
     from sim.build import FAST, PROBED  # not at the top: the simulator needs Amaranth
 
     program = compile_model(model, preset, level_mode=level_mode, batch=len(images))
-    device = Device(program, len(model.layers), effort=FAST, generator=PROBED)
+    device = Device(program, len(model.layers), effort=effort or FAST, generator=PROBED)
     try:
-        device.transport.inner.clear_profile()
         counters, _ = device.run([{model.input.tensor: image} for image in images], 0)
         states, events = device.transport.inner.profile()
     finally:
@@ -189,7 +195,7 @@ def _parts(model: IntegerModel, program: Program, states: np.ndarray,
     if len(states) != 1 + len(compute):
         raise ProfileError(f"{len(states) - 1} compute descriptors began, not {len(compute)}")
     owners = [compute[0][1]["layer"], *(fields["layer"] for _, fields in compute)]
-    added = np.zeros(len(model.layers))
+    added = np.zeros(len(model.layers), np.int64)
     np.add.at(added, owners, states[:, :2].sum(1))
     lanes = program.preset.lanes
     for number, (owner, row) in enumerate(zip(owners, states.tolist(), strict=True)):
@@ -199,7 +205,7 @@ def _parts(model: IntegerModel, program: Program, states: np.ndarray,
             slots[_FROM_STATES[state]] += count * lanes
         mine = (row[0] + row[1]) * lanes
         if mine:
-            slots["useful"] = useful[layer.name] * mine / (added[owner] * lanes)
+            slots["useful"] = useful[layer.name] * mine / int(added[owner] * lanes)
             rest = mine - slots["useful"]
             if rest < -1e-6 * mine:
                 raise ProfileError(f"layer '{layer.name}': more useful additions than additions")

@@ -43,7 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_help_teaches() -> None:
     for command in ("quantise", "run", "compare", "compile", "info", "verilog",
-                    "evaluate"):
+                    "evaluate", "profile"):
         result = addend(command, "--help")
         assert result.exit_code == 0 and "Example" in result.output
 
