@@ -99,6 +99,7 @@ class _Lowering:
         self._word_extents = [(0, 0)] * tiling.group
         self.images = range(tiling.group)
         self.place = 0
+        self.rows = (0, 0)  # of the block, that the CONV at hand computes
 
     def run(self) -> None:
         lanes, per_word = self.preset.lanes, WORD_BITS // self.preset.lanes
@@ -148,12 +149,20 @@ class _Lowering:
         psums = self.context.psum_region(self.plan.group * rows)[0]
         slices = self.shape.slices
         count = slices * len(self.plan.chunks)
+        # a CONV of other pixels between two of the same ones: so none waits for the one before it
+        halves = [(0, block.rows)]
+        if count > 1 and self.plan.group == 1 and block.rows > 1:
+            halves = [(0, block.rows // 2), (block.rows // 2, block.rows)]
         for s in range(slices):
             for chunk in range(len(self.plan.chunks)):
                 at = s * len(self.plan.chunks) + chunk
                 for place in self._each_image():
-                    self._psum = psums + place * rows, psums + (place + 1) * rows
-                    self._conv(block, tile, s, chunk, at == 0, at == count - 1)
+                    for first, last in halves:
+                        self.rows = first, last
+                        start, end = (psums + place * rows + rows * row // block.rows
+                                      for row in self.rows)
+                        self._psum = start, end
+                        self._conv(block, tile, s, chunk, at == 0, at == count - 1)
         for _ in self._each_image():
             self._store_values(block, tile)
 
@@ -180,13 +189,22 @@ class _Lowering:
             fields |= self._binary_levels(fields)
         flags |= Flag(0) if first else Flag.PSUM_IN
         flags |= Flag(0) if last else Flag.PSUM_OUT
+        start, end = self.rows
         fields |= {"weight_base": weight_row, "psum_base": self._psum[0],
-                   "psum_pixel_step": parts, "psum_time_step": block.pixels * parts}
+                   "psum_pixel_step": parts,
+                   "psum_time_step": (end - start) * block.columns * parts}
         writes: list[tuple[int, int]] = []
         if last:
             flags |= self._results(block, tile, fields, reads, writes)
         if first or last:
             fields["param_base"] = param
+        fields["rows"] = end - start
+        for name, step in (("y_start", fields["y_step"]),
+                           ("residual_base", block.columns * parts),
+                           ("value_base", block.columns * fields.get("value_pixel_step", 0)),
+                           ("word_base", fields.get("word_row_step", 0))):
+            if name in fields:
+                fields[name] += start * step
         context.schedule.compute(self.number, Opcode.CONV, {**fields, "flags": flags}, reads,
                                  writes, self._psum)
 
