@@ -65,6 +65,7 @@ lint-verilog: $(STAMP) ## Verilator's lint of every preset, core and template
 bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (30 minutes)
 	$(BIN)/python -m tb.bench
 	$(BIN)/python -m tb.speed
+	$(BIN)/python -m tb.simulation
 
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
 	$(BIN)/python -m tb.faults

@@ -21,7 +21,7 @@ class BeatPlan:
 
     values : cycles that write residual words (1) or raw sums (2)
     planes : planes of digits or levels
-    cycles_last : cycles of the beat (1 to 27) - 1: residual words one, raw sums two, spikes one,
+    cycles_last : cycles of the beat (1 to 9) - 1: residual words one, raw sums two, spikes one,
         planes ``out_banks`` a cycle; sums that pooling adds up come back after RECURRENCE
     repeat_last : cycles from the last part of a repeat to the first part of the next - 1
     """
@@ -33,7 +33,7 @@ class BeatPlan:
         self.values = contexts.kept("values", 2, lambda _, view: wants(view, Flag.OUT_RESIDUAL)
                                     + (wants(view, Flag.OUT_RAW) << 1))
         self.planes = contexts.kept("planes", 5, lambda _, view: Mux(
-            wants(view, Flag.OUT_INTEGER), view.integer_bits << 1, Mux(
+            wants(view, Flag.OUT_INTEGER), view.integer_bits, Mux(
                 wants(view, Flag.OUT_LEVELS), Mux(
                     wants(view, Flag.ONES), 1 << (view.level_bits[:3] - 1)[:2],
                     view.level_bits), 0)))

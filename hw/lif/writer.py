@@ -20,10 +20,11 @@ class ResultWriter(wiring.Component):
     """Places the outputs of one beat (``epilogue_lanes`` channels of a result).
 
     In this order, as the flags ask: the residual words (one cycle), the raw words (two: lower, then
-    upper halves), the spike word (one), the planes of digits or levels (``out_banks`` a cycle). Of
-    these words only the beat's bits are written; with FILL the tile's last beat clears the bits
-    above. A beat takes as many cycles as ``hw.lif.plan.BeatPlan`` says; no other may come
-    meanwhile.
+    upper halves), the spike word (one), the planes of digits or levels (``out_banks`` a cycle). A
+    plane of digits is two words side by side, the +1 and the -1 digits of a position; the word's
+    address is even then. Of these words only the beat's bits are written; with FILL the tile's last
+    beat clears the bits above. A beat takes as many cycles as ``hw.lif.plan.BeatPlan`` says; no
+    other may come meanwhile.
 
     **Latency** 2 cycles to the write; **throughput** a beat in as many cycles as above.
 
@@ -102,7 +103,7 @@ class ResultWriter(wiring.Component):
         active, last_step, upper = Signal(), Signal(), Signal()
         left = Signal(5)  # steps behind this one
         is_values, is_spikes, is_planes = Signal(), Signal(), Signal()
-        plane_step = Signal(range(-(-2 * INTEGER_BITS // preset.out_banks)))
+        plane_step = Signal(range(-(-INTEGER_BITS // preset.out_banks)))
         keeps = contexts.flag(context, Flag.PSUM_OUT)
 
         def begin(context, values):
@@ -138,21 +139,24 @@ class ResultWriter(wiring.Component):
         row, enables = self._places(m, contexts, beat, writes, is_values, is_spikes, is_planes,
                                     plane_step, upper, Mux(context, *plan.planes[::-1]))
         lanes, banks = preset.epilogue_lanes, preset.out_banks
-        planes = self._planes(m, beat["values"])
+        digits = self._digits(m, beat["values"])
         levels = self._level_planes(m, contexts, context, beat["levels"])
         integer = contexts.flag(context, Flag.OUT_INTEGER)
-        for number, plane in enumerate(levels):
-            planes[number] = Mux(integer, planes[number], plane)
-        groups = [Cat(planes[n:n + banks]) for n in range(0, len(planes), banks)]
-        chunk = Signal(lanes * banks)
-        m.d.comb += chunk.eq(select(plane_step, groups))
-        payload = [Signal(lanes, name=f"payload_{n}", reset_less=True) for n in range(banks)]
+        payload = []  # of the words of even and of odd address, by bank
+        for parity, planes in enumerate(digits):
+            for number, plane in enumerate(levels):
+                planes[number] = Mux(integer, planes[number], plane)
+            groups = [Cat(planes[n:n + banks]) for n in range(0, len(planes), banks)]
+            chunk = Signal(lanes * banks, name=f"chunk_{parity}")
+            m.d.comb += chunk.eq(select(plane_step, groups))
+            payload.append([Signal(lanes, name=f"payload_{parity}_{n}", reset_less=True)
+                            for n in range(banks)])
+            m.d.sync += [held.eq(Mux(is_planes, chunk.word_select(n, lanes), beat["spikes"]))
+                         for n, held in enumerate(payload[-1])]
         value_row = Signal(16 * lanes, reset_less=True)
         from_values = Signal(reset_less=True)
         m.d.sync += [
             from_values.eq(is_values),
-            *(payload[n].eq(Mux(is_planes, chunk[lanes * n:lanes * (n + 1)], beat["spikes"]))
-              for n in range(banks)),
             value_row.eq(Cat(
                 Mux(upper, Cat(high, high[-1].replicate(32 - preset.sum_width)), low.as_unsigned())
                 for low, high in zip(beat["values"], beat["upper"], strict=True))),
@@ -162,12 +166,12 @@ class ResultWriter(wiring.Component):
         m.d.sync += slots.eq(1 << offset[exact_log2(lanes):exact_log2(WORD_BITS)])
         value_beats = preset.residual_row_bits // preset.axi_bits
         for bank in range(banks):
-            word = Cat(Mux(slot, payload[bank], 0) for slot in slots)
+            pair = Cat(Mux(slot, words[bank], 0) for words in payload for slot in slots)
             part = bank % value_beats
             m.d.comb += [
                 self.write_data[bank].eq(Mux(
                     from_values, value_row.word_select(part, preset.axi_bits),
-                    word.replicate(preset.beat_words))),
+                    pair.replicate(preset.beat_words // 2))),
                 self.write_row[bank].eq(row[bank]), self.write_enable[bank].eq(enables[bank]),
             ]
         return m
@@ -204,9 +208,10 @@ class ResultWriter(wiring.Component):
             beat["part"] == preset.beats_per_tile - 1)
         in_word = Signal(per_word)
         word_enable = Signal(preset.axi_bits // lanes)
+        pair = is_planes & contexts.flag(context, Flag.OUT_INTEGER)  # both words of a pair
         m.d.comb += [
             in_word.eq(Mux(fills, (1 << per_word) - 1, 1) << slot),
-            word_enable.eq(Cat(Mux(beat["word"][:word_bits] == n, in_word, 0)
+            word_enable.eq(Cat(Mux(beat["word"][:word_bits] | pair == n | pair, in_word, 0)
                                for n in range(preset.beat_words))),
         ]
         for bank in range(banks):
@@ -223,14 +228,14 @@ class ResultWriter(wiring.Component):
             ]
         return rows, enables
 
-    def _planes(self, m, values):
-        """Return the digit planes of all lanes, most significant first, +1 before -1."""
-        planes = [Signal(len(values), name=f"plane_{n}") for n in range(2 * INTEGER_BITS)]
+    def _digits(self, m, values):
+        """Return the planes of all lanes' +1 digits and of their -1 digits, highest first."""
+        planes = [[Signal(len(values), name=f"plane_{sign}_{n}") for n in range(INTEGER_BITS)]
+                  for sign in range(2)]
         for lane, value in enumerate(values):
-            plus, minus = naf(value[:INTEGER_BITS], INTEGER_BITS)
-            for position in range(INTEGER_BITS):
-                for sign, digits in enumerate((plus, minus)):
-                    plane = planes[2 * (INTEGER_BITS - 1 - position) + sign]
+            for sign, digits in enumerate(naf(value[:INTEGER_BITS], INTEGER_BITS)):
+                for position in range(INTEGER_BITS):
+                    plane = planes[sign][INTEGER_BITS - 1 - position]
                     m.d.comb += plane[lane].eq(digits[position])
         return planes
 

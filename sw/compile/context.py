@@ -209,7 +209,9 @@ class Context:
         """Planes of a map in memory."""
         if tensor.kind == "levels":
             return tensor.levels if self.ones else tensor.levels.bit_length()
-        return 1 if tensor.kind == "spikes" else 2 * tensor.bits
+        if tensor.kind == "image":
+            return 2 * tensor.bits
+        return tensor.bits if tensor.kind == "integer" else 1
 
     def map_fields(self, layer: Layer, plane_rows: int) -> tuple[dict[str, int], Flag]:
         """Fields and flags of a CONV that writes a layer's map, planes ``plane_rows`` apart."""

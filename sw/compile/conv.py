@@ -33,13 +33,16 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     layer, tensors = context.model.layers[number], context.model.tensors
     source = tensors[layer.inputs[0]]
     head, image = layer.kind == "head", source.kind == "image"
-    planes = context.planes(source)
+    planes, signs = context.planes(source), 2 if source.kind == "integer" else 1
     if density is None:
-        density = usual_density(context.model, source, planes, context.ones)
+        density = usual_density(context.model, source, planes * signs, context.ones)
+    channels = layer.in_channels
+    if signs == 2:  # the digits -1 are channels of their own
+        channels = 2 * ceil_div(channels, WORD_BITS) * WORD_BITS
     taps = layer.kernel[0] * layer.kernel[1]
     return ConvShape(
         depthwise=layer.kind == "depthwise",
-        in_channels=layer.in_channels * taps if image else layer.in_channels,
+        in_channels=channels * taps if image else channels,
         slice_words=slice_in, planes=source.steps * planes if head else planes,
         steps=1 if head else source.steps, repeat=layer.repeat,
         kernel=(1, 1) if image else layer.kernel, stride=1 if image else layer.stride,
@@ -48,7 +51,8 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         out_channels=layer.out_channels,
         residual_steps=tensors[layer.residual].steps if layer.residual else 0,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
-        out_planes=context.out_planes(layer), out_slice_words=slice_out, batch=context.batch,
+        out_planes=context.out_planes(layer), out_slice_words=slice_out,
+        out_signs=2 if "integer" in layer.outputs else 1, batch=context.batch,
         density=density)
 
 
@@ -78,6 +82,19 @@ def plan_conv(context: Context, number: int, shape: ConvShape) -> ConvPlan:
                            f"'{context.preset.name}': {reason}") from None
 
 
+def _with_negatives(weight: np.ndarray, layer: Layer) -> np.ndarray:
+    """Weights `[O, 64 words, kh, kw]` of digit pairs: of 32 channels, then the same negated."""
+    if weight.min() < -127:
+        raise CompileError(f"layer '{layer.name}' reads integers: its weights must be -127 to 127, "
+                           f"not {weight.min()}")
+    out, channels, *kernel = weight.shape
+    words = ceil_div(channels, WORD_BITS)
+    padded = np.zeros((out, words * WORD_BITS, *kernel), np.int8)
+    padded[:, :channels] = weight
+    blocks = padded.reshape(out, words, 1, WORD_BITS, *kernel)
+    return np.concatenate([blocks, -blocks], 2).reshape(out, 2 * words * WORD_BITS, *kernel)
+
+
 class _Lowering:
     def __init__(self, context: Context, number: int, shape: ConvShape, tiling: ConvPlan) -> None:
         self.context, self.number, self.shape, self.plan = context, number, shape, tiling
@@ -86,6 +103,8 @@ class _Lowering:
         weight = layer.weight.numpy()
         if isinstance(context.layouts[layer.inputs[0]], ImageLayout):
             weight = weight.reshape(len(weight), -1, 1, 1)
+        if self.source.pairs:
+            weight = _with_negatives(weight, layer)
         magnitude = context.model.input_magnitude(layer)
         self.weights = WeightStore(context, number, shape, tiling, weight,
                                    magnitude * _summed_steps(context, layer))
@@ -102,9 +121,8 @@ class _Lowering:
         self.rows = (0, 0)  # of the block, that the CONV at hand computes
 
     def run(self) -> None:
-        lanes, per_word = self.preset.lanes, WORD_BITS // self.preset.lanes
-        per_slice = self.shape.out_slice_words * per_word if self.shape.out_planes else 1
-        tiles = ceil_div(self.shape.out_channels, lanes)
+        per_slice = self.shape.tiles_per_slice(self.preset)
+        tiles = ceil_div(self.shape.out_channels, self.preset.lanes)
         group = self.plan.group
         for first, last in self.plan.passes:
             for image in range(0, self.context.batch, group):
@@ -183,7 +201,7 @@ class _Lowering:
             flags |= Flag.DEPTHWISE | self._paired()
             fields["mask_bit"] = tile * preset.lanes % WORD_BITS
         if self.source.bits:
-            flags |= Flag.SIGNED_DIGITS
+            flags |= Flag(0) if self.source.pairs else Flag.SIGNED_DIGITS
             fields["plane_shift"] = 1
         elif self.source.levels > 1 and not self.source.ones:
             fields |= self._binary_levels(fields)
@@ -305,7 +323,7 @@ class _Lowering:
             channel = tile * preset.lanes
             fields |= {
                 "out_bit": channel % WORD_BITS,
-                "word_base": first_word + channel // WORD_BITS % words,
+                "word_base": first_word + channel // WORD_BITS * shape.out_signs % words,
                 "word_column_step": words, "word_row_step": row * preset.beat_words,
                 "word_time_step": block.rows * row * preset.beat_words}
             self._word_extents[self.place] = (base, base + size)

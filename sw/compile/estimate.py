@@ -120,7 +120,7 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pix
     read = (map_loads * map_beats * beat + weights + tiles * preset.lanes * PARAM_BITS // 8
             + min(shape.residual_steps, shape.steps) * residual_pixel)
     written = (shape.out_steps * shape.out_planes * height * width * 4 * batch
-               * ceil_div(shape.out_channels, WORD_BITS))
+               * ceil_div(shape.out_channels, WORD_BITS) * shape.out_signs)
     if shape.writes_residual:
         written += shape.steps * residual_pixel
     transfers = map_loads + blocks * batch * max(tiles, shape.out_planes)

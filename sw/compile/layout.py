@@ -61,6 +61,8 @@ class MapLayout(Layout):
     bits: int = 0
     levels: int = 1
     ones: bool = False
+    pairs: bool = False
+    """The +1 and -1 digits of 32 channels are two words side by side, not two planes."""
 
     @property
     def steps(self) -> int:
@@ -70,7 +72,17 @@ class MapLayout(Layout):
     def planes(self) -> int:
         if self.levels > 1:
             return self.levels if self.ones else self.levels.bit_length()
-        return 2 * self.bits or 1
+        return (self.bits if self.pairs else 2 * self.bits) or 1
+
+    @property
+    def places(self) -> int:
+        """Bits of a channel in all planes."""
+        return self.planes * self.signs
+
+    @property
+    def signs(self) -> int:
+        """Words of 32 channels in a plane."""
+        return 2 if self.pairs else 1
 
     @property
     def height(self) -> int:
@@ -83,7 +95,7 @@ class MapLayout(Layout):
     @property
     def words(self) -> int:
         """Words of a pixel."""
-        return ceil_div(self.shape[1], WORD_BITS)
+        return ceil_div(self.shape[1], WORD_BITS) * self.signs
 
     @property
     def slices(self) -> int:
@@ -112,8 +124,11 @@ class MapLayout(Layout):
         steps, channels, height, width = self.shape
         array = np.asarray(array).reshape(self.shape)
         planes = self._planes_of(array)
-        bits = np.zeros((steps, self.planes, height, width, self.words * WORD_BITS), np.uint8)
-        bits[..., :channels] = planes.transpose(0, 4, 2, 3, 1)
+        blocks = self.words // self.signs
+        bits = np.zeros((steps, blocks * WORD_BITS, height, width, self.places), np.uint8)
+        bits[:, :channels] = planes
+        bits = bits.reshape(steps, blocks, WORD_BITS, height, width, self.planes, self.signs)
+        bits = np.ascontiguousarray(bits.transpose(0, 5, 3, 4, 1, 6, 2))
         words = np.packbits(bits, axis=-1, bitorder="little").view("<u4")
         words = words.reshape(steps, self.planes, height, width, self.slices, self.slice_words)
         rows = words.transpose(0, 1, 4, 2, 3, 5).reshape(
@@ -123,7 +138,7 @@ class MapLayout(Layout):
         return out.view(np.uint8).ravel()
 
     def _planes_of(self, array: np.ndarray) -> np.ndarray:
-        """The planes `[T, C, H, W, planes]` of a map's values."""
+        """The bits `[T, C, H, W, places]` of a map's values."""
         if self.levels > 1:
             if self.ones:
                 planes = array[..., None] > np.arange(self.levels)
@@ -141,7 +156,9 @@ class MapLayout(Layout):
         words = np.ascontiguousarray(words.transpose(0, 1, 3, 4, 2, 5)).reshape(
             steps, self.planes, height, width, self.words)
         bits = np.unpackbits(words.view(np.uint8), axis=-1, bitorder="little")
-        planes = bits[..., :channels].transpose(0, 4, 2, 3, 1)
+        bits = bits.reshape(steps, self.planes, height, width, -1, self.signs, WORD_BITS)
+        planes = bits.transpose(0, 4, 6, 2, 3, 1, 5).reshape(
+            steps, -1, height, width, self.places)[:, :channels]
         if self.levels > 1:
             if self.ones:
                 return planes.sum(-1, dtype=np.uint8)

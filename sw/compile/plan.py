@@ -50,8 +50,10 @@ class ConvShape:
     writes_residual: bool
     raw: bool
     out_planes: int
-    """Planes of the spike (1) or integer (2 bits) output; 0 without one."""
+    """Planes of the spike (1) or integer output; 0 without one."""
     out_slice_words: int
+    out_signs: int
+    """Output words of 32 channels in a plane: 2 for the digits of integers."""
     batch: int
     """Images of a run."""
     density: float
@@ -81,6 +83,12 @@ class ConvShape:
     @property
     def rows_per_word(self) -> int:
         return 1 if self.depthwise else WORD_BITS
+
+    def tiles_per_slice(self, preset: Preset) -> int:
+        """Tiles that share a slice of the output map."""
+        if not self.out_planes:
+            return 1
+        return self.out_slice_words // self.out_signs * WORD_BITS // preset.lanes
 
     @property
     def out_steps(self) -> int:
@@ -274,7 +282,7 @@ def _try(preset: Preset, shape: ConvShape, rows: int, columns: int, group: int,
     if policy == "stay" and not _fits(sizes * tiles, half):
         raise NoPlan("weights do not stay")
     if policy == "passes":
-        per_slice = shape.out_slice_words * WORD_BITS // preset.lanes if shape.out_planes else 1
+        per_slice = shape.tiles_per_slice(preset)
         size = half // tile_rows // per_slice * per_slice
         while size and not _fits(sizes * size, half // 2):
             size -= per_slice

@@ -26,7 +26,8 @@ def pool_cost(context: Context, layer: Layer, steps: int) -> Cost:
     results = steps * layer.in_positions * tiles
     return combine(preset, results * preset.beats_per_tile + 3 * tiles * CHANGE_OVER, 0,
                    results * 2 * preset.lanes, 4 * steps * context.out_planes(layer)
-                   * ceil_div(layer.out_channels, WORD_BITS),
+                   * ceil_div(layer.out_channels, WORD_BITS)
+                   * (2 if "integer" in layer.outputs else 1),
                    tiles)
 
 
@@ -51,7 +52,7 @@ def lower_pool(context: Context, number: int) -> None:
     regions = [0, size] if 2 * size <= preset.out_beats else [0]
     if size > preset.out_beats:
         raise CompileError(f"{where}: needs {size} of {preset.out_beats} output beats")
-    per_slice = out.slice_words * WORD_BITS // preset.lanes
+    per_slice = out.slice_words // out.signs * WORD_BITS // preset.lanes
     tiles, pixel = ceil_div(layer.out_channels, preset.lanes), context.value_pixel
     for tile in range(tiles):
         if tile % per_slice == 0:
@@ -92,7 +93,7 @@ def lower_pool(context: Context, number: int) -> None:
                     flags |= flag | (Flag.STREAM if "levels" in layer.outputs else Flag(0))
                     fields |= {**more, "out_bit": channel % WORD_BITS,
                                "word_base": (region * preset.beat_words // banks
-                                             + channel // WORD_BITS % out.slice_words),
+                                             + channel // WORD_BITS * out.signs % out.slice_words),
                                "word_time_step": row * preset.beat_words}
                     writes.append((region, region + size))
                 context.schedule.compute(number, Opcode.CONV, {**fields, "flags": flags}, reads,

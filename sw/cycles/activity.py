@@ -19,8 +19,8 @@ def expected_bits(model: IntegerModel, program: Program) -> dict[str, float]:
         if not isinstance(layout, MapLayout | ImageLayout):
             continue
         shown = layout.windows if isinstance(layout, ImageLayout) else layout
-        found[name] = tensor.elements * shown.planes * usual_density(
-            model, tensor, shown.planes, shown.ones)
+        found[name] = tensor.elements * shown.places * usual_density(
+            model, tensor, shown.places, shown.ones)
     return found
 
 

@@ -77,7 +77,7 @@ def _beat_cycles(preset: Preset, d: Mapping[str, int], flags: Flag) -> tuple[int
         return 1, 1
     planes = 0
     if flags & Flag.OUT_INTEGER:
-        planes = 2 * d["integer_bits"]
+        planes = d["integer_bits"]
     elif flags & Flag.OUT_LEVELS:
         planes = 1 << d["level_bits"] - 1 if flags & Flag.ONES else d["level_bits"]
     words = math.ceil(planes / preset.out_banks) + bool(flags & Flag.OUT_SPIKES)

@@ -313,15 +313,18 @@ def _spikes(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
 
 def _integer(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels,
              s: np.ndarray) -> None:
-    """Signed digits of the upper bits, most significant first: planes of +1, then of -1."""
+    """Signed digits of the upper bits, most significant first: +1 in one word, -1 in the next."""
     bits = d["integer_bits"]
     rest = INTEGER_BITS - bits
     _fits(s, INTEGER_BITS, "integer output")
     s = s >> rest << rest
     plus, minus = (3 * s & ~s) >> 1, (s & ~(3 * s)) >> 1
-    _planes(preset, buffers, d, pixel, [
-        ((minus if plane % 2 else plus) >> INTEGER_BITS - 1 - plane // 2) & 1
-        for plane in range(2 * bits)])
+    for step in range(d["time_steps"] * d["repeat"]):
+        if (_words(d, pixel, step) % 2).any():
+            raise MachineError("words of digits must be even, for two lie side by side")
+    for sign, digits in enumerate((plus, minus)):
+        _planes(preset, buffers, {**d, "word_base": d["word_base"] + sign}, pixel,
+                [digits >> INTEGER_BITS - 1 - plane & 1 for plane in range(bits)])
 
 
 def _levels(preset: Preset, buffers: Buffers, d: dict[str, int], pixel: _Pixels, n: np.ndarray,

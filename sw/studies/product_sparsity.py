@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many additions would sums save that are used again: product sparsity, and neighbours.
 
-    python -m sw.studies.product_sparsity [NETWORK ...] [--images N] [--preset P] [--json FILE]
+    python -m sw.studies.product_sparsity [NETWORK ...] [--images N] [--batch B] [--json FILE]
 
 A *row* is what a group adds for one result: the input bits of a window at one pixel, time step and
 bit plane; each set bit is an addition in every output channel. Rows are compared in *tiles* of
@@ -10,7 +10,8 @@ are bundled ones, or `v2` of `sw.imagenet` at T=1. What was found: docs/product-
 """
 
 import argparse
-from collections import Counter
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,8 +32,8 @@ from sw.images import load_images
 from sw.model_file import IntegerModel, Layer
 from sw.run import Step, quantise_checkpoint
 
-__all__ = ["CHUNKS", "NETWORKS", "TILES", "cycles", "measure", "neighbours", "planes", "reuse",
-           "rows", "study", "tiled"]
+__all__ = ["CHUNKS", "NETWORKS", "PRESETS", "SHOWN", "TILES", "cycles", "measure", "neighbours",
+           "planes", "reuse", "rows", "study", "tiled"]
 
 NETWORKS = ("cifar10_v2", "cifar10_v2_wide", "cifar10_v3", "cifar10_v3_wide")
 CALIBRATION, TEST = Path("data/cifar10_calibration_256.npz"), Path("data/cifar10_test_256.npz")
@@ -40,12 +41,16 @@ TILES = (16, 64, 256)
 """Rows of a tile."""
 CHUNKS = (16, 32, 64, 0)
 """Bits of a chunk; 0: the whole window."""
-SHOWN = ("256x16 repeats", "256x16 product", "256x16 product taken", "256x16 product joined",
-         "256x16 product merged", "16x16 product joined", "256x0 product", "pair x", "pair t",
-         "delta x", "delta t")
+SHOWN = ("256x16 repeats", "256x16 prefix", "256x16 prefix turns", "256x16 prefix taken",
+         "256x16 prefix joined", "256x16 prefix merged", "16x16 prefix joined", "256x0 prefix",
+         "pair x", "pair t", "delta x", "delta t")
 """Schemes of the tables."""
+PRESETS = ("small", "ecp5", "large")
+"""Whose cycles are predicted."""
 _PAIRS = 1 << 24
 """Pairs of rows that are compared at once."""
+Part = tuple[str, str]
+"""Layer and kind."""
 
 
 def planes(value: torch.Tensor, kind: str, width: int) -> torch.Tensor:
@@ -106,10 +111,13 @@ def reuse(bits: torch.Tensor) -> Counter[str]:
 
     The *prefix* of a row is that with the most bits among those whose bits are a proper subset of
     its own, or the same further up. `repeats`: rows whose prefix is the same cost nothing;
-    `product`: rows cost the bits that their prefix lacks. With ` taken` each prefix's sum costs an
-    addition, with ` merged` each row that isn't empty one more, to join the sums of other chunks.
-    ` joined` is the least with both: prefixes of one bit are not used, rows without a prefix add
-    straight to their own sum, and those that lend theirs cost one more.
+    `prefix`: rows cost the bits that their prefix lacks. Further costs:
+
+    - ` turns`: a row that isn't empty takes one cycle at least; another adder does the rest.
+    - ` taken`: taking up a prefix's sum is an addition.
+    - ` merged`: so is joining the sum of a row that isn't empty to those of its other chunks.
+    - ` joined`: the same where needed. Prefixes of one bit are not used; a row without a prefix
+      adds straight to its own sum, and one more if it lends it.
     """
     found: Counter[str] = Counter()
     earlier = torch.ones(bits.shape[1], bits.shape[1], dtype=torch.bool).tril(-1)
@@ -124,9 +132,9 @@ def reuse(bits: torch.Tensor) -> Counter[str]:
         for name, value in {
                 "now": size, "repeats": size * ~again, "repeats taken": size * ~again + again,
                 "repeats merged": size * ~again + again.int() + filled,
-                "product": rest, "product taken": rest + used,
-                "product merged": rest + used + filled,
-                "product joined": torch.where(worth, rest + 1, size + lends)}.items():
+                "prefix": rest, "prefix turns": torch.maximum(rest, filled),
+                "prefix taken": rest + used, "prefix merged": rest + used + filled,
+                "prefix joined": torch.where(worth, rest + 1, size + lends)}.items():
             found[name] += int(value.sum())
     return found
 
@@ -153,82 +161,77 @@ def neighbours(bits: torch.Tensor) -> Counter[str]:
     return found
 
 
-def measure(model: IntegerModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, dict]:
-    """Additions by layer (K of an attention apart) and scheme, and `kind`, of one image."""
+def measure(model: IntegerModel, tensors: Mapping[str, torch.Tensor]) -> dict[Part, Counter[str]]:
+    """Additions of one image by scheme, for each layer; attention has two parts."""
     found = {}
     for layer in model.layers:
         for kind, weight, bits in rows(model, layer, tensors):
             counts = neighbours(bits)
-            for tile, chunk in ((tile, chunk) for tile in TILES for chunk in CHUNKS):
+            for tile, chunk in itertools.product(TILES, CHUNKS):
                 part = reuse(tiled(bits, tile, chunk))
                 counts["now"] = part.pop("now")
                 counts.update({f"{tile}x{chunk} {name}": value for name, value in part.items()})
-            found[layer.name + " K" * (kind == "attention K")] = {
-                "kind": kind, **{name: value * weight for name, value in counts.items()}}
+            found[layer.name, kind] = Counter({name: weight * counts[name] for name in counts})
     return found
 
 
 def cycles(model: IntegerModel, preset: Preset, bits: Mapping[str, float],
-           layers: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
-    """Predicted cycles of an image if dense layers and Q did only the additions of each scheme.
+           parts: Mapping[Part, Mapping[str, float]], batch: int = 1) -> dict[str, int]:
+    """Predicted cycles of a batch if dense layers and Q did only the additions of each scheme.
 
     All else stays: window reads, epilogue, transfers, depthwise layers, K^T V. In `none` those
     layers have no addition at all.
     """
-    program, found = compile_model(model, preset), {}
+    program, found = compile_model(model, preset, batch=batch), {}
     for scheme in ("now", *SHOWN, "none"):
         scaled = dict(bits)
-        for layer in model.layers:
-            counts = layers.get(layer.name, {"kind": None})
-            if counts["kind"] not in (None, "depthwise"):
-                scaled[layer.inputs[0]] = (bits[layer.inputs[0]] * counts.get(scheme, 0)
-                                           / max(1, counts["now"]))
+        for (name, kind), counts in parts.items():
+            if kind not in ("depthwise", "attention K"):
+                source = model.layer(name).inputs[0]
+                scaled[source] = bits[source] * counts.get(scheme, 0) / max(1, counts["now"])
         found[scheme] = predict(model, program, scaled).cycles
     return found
 
 
-def study(name: str, images: int, preset: Preset, step: Step) -> dict[str, object]:
-    """The record of a network: additions by layer and by kind, means of an image, and cycles."""
+def study(name: str, images: int, batch: int, step: Step) -> dict[str, object]:
+    """The record of a network: additions of all images by layer and by kind; cycles of a batch."""
     if name == "v2":
         model, given = network_model(name, 1, None, step)
     else:
         model = quantise_checkpoint(Path("models", f"{name}.safetensors"), CALIBRATION, name=name,
                                     step=step)
         given = load_images(TEST, model, limit=images)
-    layers: dict[str, dict] = {}
+    parts, kinds = defaultdict(Counter), defaultdict(Counter)
     bits: Counter[str] = Counter()
     for number, image in enumerate(quantise_images(model, given.pixels)):
         step(f"{name}: comparing rows", number, len(given))
         tensors = evaluate(model, image)
         bits.update(set_bits(model, tensors))
-        for layer, counts in measure(model, tensors).items():
-            mine = layers.setdefault(layer, {"kind": counts.pop("kind")})
-            for scheme, value in counts.items():
-                mine[scheme] = mine.get(scheme, 0) + value / len(given)
-    kinds: dict[str, Counter[str]] = {}
-    for kind in (*dict.fromkeys(counts["kind"] for counts in layers.values()), "all"):
-        kinds[kind] = sum((Counter(dict(list(counts.items())[1:])) for counts in layers.values()
-                           if kind in ("all", counts["kind"])), Counter())
+        for part, counts in measure(model, tensors).items():
+            parts[part].update(counts)
+    for (_, kind), counts in parts.items():
+        kinds[kind].update(counts)
+    kinds["all"] = sum(kinds.values(), Counter())
     mean = {tensor: count / len(given) for tensor, count in bits.items()}
-    return {"network": name, "images": len(given), "time_steps": model.time_steps,
-            "preset": preset.name, "kinds": kinds, "layers": layers,
-            "cycles": cycles(model, preset, mean, layers)}
+    return {"network": name, "images": len(given), "batch": batch, "kinds": kinds,
+            "layers": [{"layer": layer, "kind": kind, **counts}
+                       for (layer, kind), counts in parts.items()],
+            "cycles": {size: cycles(model, get_preset(size), mean, parts, batch)
+                       for size in PRESETS}}
 
 
 def show(record: Mapping[str, dict]) -> None:
     """Additions of each kind and cycles, as shares of what they are now."""
-    table = Table(title=f"{record['network']}: additions of an image, share of those now")
-    for heading in ("kind", "now", *SHOWN):
-        table.add_column(heading, justify="left" if heading == "kind" else "right")
-    for kind, counts in record["kinds"].items():
-        table.add_row(kind, f"{counts['now'] / 1e6:,.2f} M", *(
-            f"{counts[scheme] / max(1, counts['now']):.1%}" for scheme in SHOWN))
-    found = record["cycles"]
-    table.add_row(f"cycles, {record['preset']}", f"{found['now'] / 1e6:,.2f} M", *(
-        f"{found[scheme] / found['now']:.1%}" for scheme in SHOWN))
+    table = Table(title=f"{record['network']}: of an image now, and shares of it")
+    for heading in ("", "now", *SHOWN, "none"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for title, images, lines in (("additions", record["images"], record["kinds"]),
+                                 ("cycles", record["batch"], record["cycles"])):
+        for name, counts in lines.items():
+            table.add_row(f"{title}, {name}", f"{counts['now'] / images / 1e6:,.2f} M", *(
+                f"{counts.get(scheme, 0) / max(1, counts['now']):.1%}"
+                for scheme in (*SHOWN, "none")))
     out.print(table)
-    out.print(f"without any addition in dense layers and Q: {found['none'] / found['now']:.1%} "
-              "of the cycles")
 
 
 def main() -> None:
@@ -236,14 +239,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", metavar="NETWORK", default=NETWORKS)
     parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--preset", default="ecp5")
+    parser.add_argument("--batch", type=int, default=4, help="of the cycles predicted")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     records = []
     for name in options.networks:
         with progress() as step:
-            records.append(study(name, options.images, get_preset(options.preset), step))
+            records.append(study(name, options.images, options.batch, step))
         show(records[-1])
         if options.json is not None:
             write_json(options.json, records)

@@ -62,7 +62,8 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
     if flags & Flag.OUT_RAW:
         value_beats *= 2
     half = preset.out_beats // 2
-    plane_rows = -(-(4 + pixels * steps * repeat) // preset.beat_words)
+    signs = 2 if flags & Flag.OUT_INTEGER else 1
+    plane_rows = -(-signs * (4 + pixels * steps * repeat) // preset.beat_words)
     pad = kernel // 2
     common = dict(
         time_steps=steps, repeat=repeat, columns=columns, rows=rows, images=1, planes=planes,
@@ -72,8 +73,9 @@ def random_conv(bench: Bench, random: np.random.Generator, *, depthwise=False, p
         string_words=kernel * words, kernel_rows=kernel,
         window_reads=kernel * -(-kernel * words // preset.map_banks), psum_pixel_step=steps * parts,
         psum_time_step=parts, residual_pixel_step=parts, residual_time_step=pixels * parts,
-        integer_bits=integer_bits, word_base=int(random.integers(4)), word_column_step=1,
-        word_row_step=columns, word_time_step=pixels, plane_rows=plane_rows, value_base=half,
+        integer_bits=integer_bits, word_base=signs * int(random.integers(4)),
+        word_column_step=signs, word_row_step=signs * columns, word_time_step=signs * pixels,
+        plane_rows=plane_rows, value_base=half,
         value_pixel_step=value_beats, value_time_step=pixels * value_beats,
         mask_bit=int(random.integers(32 // lanes)) * lanes,
         out_bit=int(random.integers(32 // lanes)) * lanes)

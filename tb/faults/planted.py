@@ -2,6 +2,7 @@
 """The faults. Each is planted where it belongs, and predicted from the golden model."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -102,18 +103,22 @@ def chunk_twice() -> Fault:
         row = subject.program.layers[number]
         if row.chunks == 1 or row.blocks > 1:
             continue
-        index, fields = next(
-            (index, fields)
-            for index, fields in descriptors(subject.program, number, Opcode.CONV).items()
-            if fields["flags"] & (Flag.PSUM_IN | Flag.PSUM_OUT) == Flag.PSUM_OUT)
+        # the CONVs of the first chunk, for the rows that each computes
+        convs = list(descriptors(subject.program, number, Opcode.CONV).items())
+        start = next(place for place, (_, fields) in enumerate(convs)
+                     if fields["flags"] & (Flag.PSUM_IN | Flag.PSUM_OUT) == Flag.PSUM_OUT)
+        index, fields = convs[start]
+        chunk = list(itertools.takewhile(
+            lambda conv, base=fields["weight_base"]: conv[1]["weight_base"] == base, convs[start:]))
         taps = fields["chunk_words"]
         weight = layer.weight.to(torch.int32).flatten(2)
         weight[:lanes, :, :taps] *= 2
         wrong = dataclasses.replace(layer, weight=weight.reshape(layer.weight.shape))
         if subject.visible(wrong):
-            again = {**fields, "wait": 0,
-                     "flags": fields["flags"] | Flag.PSUM_IN | Flag.FENCE}
-            program = replace(subject.program, {index: [{**fields, "post": 0}, again]})
+            program = replace(subject.program, {
+                place: [{**conv, "post": 0},
+                        {**conv, "wait": 0, "flags": conv["flags"] | Flag.PSUM_IN | Flag.FENCE}]
+                for place, conv in chunk})
             return _changed(subject, wrong, program, f"descriptor {index}: '{layer.name}' adds "
                             f"taps 0 to {taps - 1} of channels 0 to {lanes - 1} again")
     raise AssertionError("no chunk shows")

@@ -54,7 +54,12 @@ class Mode:
         """Planes of digits or levels."""
         if self.flags & Flag.ONES:
             return 1 << self.level - 1
-        return self.level or 2 * self.bits
+        return self.level or self.bits
+
+    @property
+    def words(self) -> int:
+        """Words of a pixel in a plane: two for digits, +1 and -1."""
+        return 2 if self.bits else 1
 
 
 MODES = {
@@ -151,7 +156,8 @@ class Layer:
         values = p.beats_per_tile * aligned * (2 if mode.flags & Flag.OUT_RAW else 1)
         half = p.out_rows // 2  # a layer's rows of the output buffer; its values in their middle
         first = self.place * half * (1 if mode.planes else p.out_banks)
-        time = self.pixels + int(self.random.integers(3))
+        words = mode.words
+        time = words * (self.pixels + int(self.random.integers(3)))
         return dict(
             time_steps=self.steps, repeat=mode.repeat, columns=self.pixels, rows=1, images=1,
             psum_base=self.place * p.psum_rows // 2,
@@ -161,8 +167,9 @@ class Layer:
             residual_time_step=p.beats_per_tile * self.pixels, param_base=self.param_base,
             integer_bits=mode.bits, out_bit=self.out_bit, level_bits=mode.level,
             ties_even=int(mode.ties_even),
-            word_base=first * p.beat_words + int(self.random.integers(4)), word_column_step=1,
-            word_time_step=time, plane_rows=-(-(4 + time * self.steps) // p.beat_words),
+            word_base=first * p.beat_words + words * int(self.random.integers(4)),
+            word_column_step=words, word_time_step=time,
+            plane_rows=-(-(4 * words + time * self.steps) // p.beat_words),
             value_base=(self.place * half + half // 2) * p.out_banks, value_pixel_step=values,
             value_time_step=values * self.pixels)
 
@@ -234,11 +241,10 @@ class Layer:
                 self._put(words, self._word(step, pixel), spikes[step, :, pixel])
         if flags & Flag.OUT_INTEGER:
             digits = naf(s, self.mode.bits).flip(-1).numpy()[:, :, 0]
-            for step, pixel, plane in np.ndindex(digits.shape[0], digits.shape[2],
-                                                 2 * self.mode.bits):
-                sign = -1 if plane % 2 else 1
-                self._put(words, self._plane_word(step, pixel, plane),
-                          digits[step, :, pixel, plane // 2] == sign)
+            for step, pixel, plane, minus in np.ndindex(digits.shape[0], digits.shape[2],
+                                                        self.mode.bits, 2):
+                self._put(words, self._plane_word(step, pixel, plane) + minus,
+                          digits[step, :, pixel, plane] == 1 - 2 * minus)
         if flags & Flag.OUT_LEVELS:
             levels = sfa(current, torch.from_numpy(self.threshold), torch.from_numpy(self.step),
                          1 << self.mode.level - 1, self.mode.ties_even).numpy()[:, :, 0]
@@ -256,7 +262,8 @@ class Layer:
 
     def _word(self, step: int, pixel: int) -> int:
         fields = self.fields
-        return fields["word_base"] + pixel + step * fields["word_time_step"]
+        return (fields["word_base"] + pixel * fields["word_column_step"]
+                + step * fields["word_time_step"])
 
     def _put(self, words: np.ndarray, word: int, bits: np.ndarray) -> None:
         lanes = preset().lanes

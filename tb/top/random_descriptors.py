@@ -136,6 +136,11 @@ class _Draw:
             ties_even=self.within(0, 1), group_planes=self.of(0, 1, 2, 3),
             group_shift=self.within(0, 4), map_group_step=self.within(-60, 90),
             weight_group_step=whole * self.within(-2, 2))
+        if flags & Flag.OUT_INTEGER:    # two words side by side
+            fields["plane_rows"] += pixels * steps * repeat // 2 + 46
+            for name in fields:
+                if name.startswith("word_"):
+                    fields[name] *= 2
         banks = preset.map_banks
         if deep and -(-(words + 1) // banks) == -(-words // banks) and self.chance(0.6):
             flags |= Flag.PAIRED
@@ -162,6 +167,10 @@ class _Draw:
                         fields[name] &= -part
                     elif name.startswith("weight"):
                         fields[name] &= -whole
+        if flags & Flag.OUT_INTEGER:
+            for name in fields:
+                if name.startswith("word_"):
+                    fields[name] &= -2
         for start, needed in _MATTER.items():
             if not flags & needed:
                 for name in fields:
