@@ -53,7 +53,7 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
         out_planes=context.out_planes(layer), out_slice_words=slice_out,
         out_signs=2 if "integer" in layer.outputs else 1, batch=context.batch,
-        density=density)
+        density=density, in_signs=signs)
 
 
 def _summed_steps(context: Context, layer: Layer) -> int:

@@ -58,6 +58,8 @@ class ConvShape:
     """Images of a run."""
     density: float
     """Share of ones in the input's planes."""
+    in_signs: int = 1
+    """Words of 32 input channels in a plane: 2 for the digits of integers, of which one is 0."""
     chunk_limit: int = 1 << 16
     """Words of a chunk that the accumulators allow."""
 

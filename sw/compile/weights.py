@@ -53,6 +53,16 @@ def window_rows(shape: ConvShape, weight: np.ndarray, lanes: int) -> tuple[np.nd
             exists.reshape(slices, taps * words, WORD_BITS))
 
 
+def _most(rows: np.ndarray, first: int, signs: int) -> int:
+    """Largest sum of |weights| of one lane: of words `[word, row, lane]` from word ``first`` on,
+    of which each ``signs`` have digits of the same channels, only one of them not 0."""
+    size = np.abs(rows.astype(np.int64))
+    before = first % signs
+    behind = -(before + len(rows)) % signs
+    size = np.pad(size, [(before, behind), (0, 0), (0, 0)])
+    return int(size.reshape(-1, signs, *size.shape[1:]).max(1).sum((0, 1)).max())
+
+
 class WeightStore:
     """The weights of one layer under one plan."""
 
@@ -79,7 +89,7 @@ class WeightStore:
                     tile, s, chunk = keys[index]
                     a, b = plan.chunks[chunk]
                     data, there = rows[tile, s, a:b], exists[s, a:b]
-                    bound = int(np.abs(data.astype(np.int64)).sum((0, 1)).max()) * magnitude
+                    bound = _most(data, a, shape.in_signs) * magnitude
                     if bound >= ACC_LIMIT:
                         raise CompileError(
                             f"layer '{layer.name}': |acc| of chunk {chunk} may reach {bound}, "

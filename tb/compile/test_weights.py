@@ -3,6 +3,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 from hw.descriptor import CONV, LOAD, Opcode, Target
@@ -10,6 +11,7 @@ from hw.presets import get_preset
 from sw.compile.compiler import compile_model
 from sw.compile.context import Banks
 from sw.compile.plan import GROUP_ROWS, bank_rows, pack
+from sw.compile.weights import ACC_LIMIT, _most
 from tb.random_model import random_model
 
 
@@ -47,6 +49,27 @@ def test_groups(sizes: list[int]) -> None:
     assert all(sum(sizes[n] for n in group) >= GROUP_ROWS for group in groups[:-1])
     rows = [-(-sum(sizes[n] for n in group) // 32) * 32 for group in groups]
     assert bank_rows(groups, sizes) == max(sum(rows[::2]), sum(rows[1::2]))
+
+
+def test_digits_of_one_channel_exclude_each_other() -> None:
+    """The bound of an accumulator counts +1 and -1 digits of a channel once; a chunk may part
+    them."""
+    plus = np.arange(-4, 4, dtype=np.int8).reshape(2, 2, 2)
+    rows = np.stack([plus, -plus], 1).reshape(4, 2, 2)
+    sums = np.abs(plus.astype(int)).sum((0, 1)).max()
+    assert _most(rows, 0, 2) == sums and _most(rows, 0, 1) == 2 * sums
+    assert _most(rows[1:], 1, 2) == sums
+    assert _most(rows[1:3], 1, 2) == sums and _most(rows[1:2], 1, 2) == 4 + 2
+
+
+def test_wide_integer_maps_compile() -> None:
+    """Sums of |weights| that need more than half an accumulator."""
+    model = random_model(5, channels=72, blocks=("sep",), integer_bits=10, time_steps=1)
+    layer = next(layer for layer in model.layers if "integer" in
+                 model.tensors[layer.inputs[0]].kind)
+    most = int(layer.weight.abs().flatten(1).sum(1).max()) * model.input_magnitude(layer)
+    assert ACC_LIMIT / 2 < most < ACC_LIMIT
+    compile_model(model, get_preset("ecp5"))
 
 
 def test_a_program_loads_into_the_bank_that_is_not_in_use() -> None:
