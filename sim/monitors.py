@@ -13,12 +13,13 @@ import re
 from collections.abc import Iterator
 
 from amaranth import Module, Signal, Value
-from amaranth.hdl import Assert, Fragment
+from amaranth.hdl import Assert
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw import generate as hardware
 from hw.control.control import Control
+from sim.elaboration import elaborating
 
 __all__ = ["StreamMonitor", "describe", "generate", "watched"]
 
@@ -61,35 +62,19 @@ def _streams(component: wiring.Component) -> Iterator[tuple[str, object]]:
                 yield "_".join(map(str, path[:-1])), owner
 
 
-@contextlib.contextmanager
-def watched() -> Iterator[None]:
+def watched() -> contextlib.AbstractContextManager[None]:
     """Let every component that is elaborated inside the ``with`` block carry monitors."""
-    original = Fragment.get
+    return elaborating(_watch)
 
-    def get(thing, platform):
-        if (isinstance(thing, wiring.Component) and type(thing) not in _OTHER_RESET
-                and not hasattr(thing, "_watched")):
-            thing._watched = True
-            elaborate = thing.elaborate
 
-            def with_monitors(platform):
-                made = elaborate(platform)
-                if isinstance(made, Module):
-                    for name, bus in _streams(thing):
-                        monitor = StreamMonitor(len(Value.cast(bus.payload)))
-                        made.submodules[_PREFIX + name] = monitor
-                        made.d.comb += [monitor.valid.eq(bus.valid), monitor.ready.eq(bus.ready),
-                                        monitor.payload.eq(bus.payload)]
-                return made
-
-            thing.elaborate = with_monitors
-        return original(thing, platform)
-
-    Fragment.get = staticmethod(get)
-    try:
-        yield
-    finally:
-        Fragment.get = staticmethod(original)
+def _watch(component: wiring.Component, m: Module) -> None:
+    if type(component) in _OTHER_RESET:
+        return
+    for name, bus in _streams(component):
+        monitor = StreamMonitor(len(Value.cast(bus.payload)))
+        m.submodules[_PREFIX + name] = monitor
+        m.d.comb += [monitor.valid.eq(bus.valid), monitor.ready.eq(bus.ready),
+                     monitor.payload.eq(bus.payload)]
 
 
 def generate(preset_name: str) -> str:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The accelerator with probes: what each group does in each cycle, for the Verilated model alone.
 
-While ``probed()`` is active, components that are elaborated show some of their signals to a
-``Probes``, which sorts the state of each group into one of `STATES` and counts, cycle by cycle; the
-harness adds up per descriptor (see `sim.profiled`). What is exported for synthesis has none of
-this.
+Components that are elaborated show some of their signals to a ``Probes``, which sorts the state of
+each group into one of `STATES` and counts, cycle by cycle; the harness (sim/harness.cpp) adds up
+per descriptor. What is exported for synthesis has none of this.
 
 A group adds where a token with an addition enters its lanes. Else the state is the first of these
 that holds: its weights are being written (``hold``), its result is not taken (``result``), it
@@ -18,11 +17,7 @@ at work, its last pixels of other groups and its epilogue (``drain``).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 from amaranth import Cat, Module, Mux, Signal
-from amaranth.hdl import Fragment
 from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
@@ -36,8 +31,9 @@ from hw.generate import TOP, convert
 from hw.presets import Preset, get_preset
 from hw.sequencer import Sequencer
 from hw.top import Accelerator
+from sim.elaboration import elaborating
 
-__all__ = ["EVENTS", "STATES", "WORDS", "ProbedAccelerator", "generate", "probed"]
+__all__ = ["EVENTS", "STATES", "WORDS", "ProbedAccelerator", "generate"]
 
 STATES = ("adds of context 0", "adds of context 1", "hold", "result", "change", "reads", "counts",
           "weights", "memory", "store", "fetch", "drain")
@@ -47,7 +43,6 @@ EVENTS = ("load begins", "load ends", "store begins", "store ends", "compute beg
           "walk ends", "compute ends", "context", "running", "clear")
 """Bits of ``probe_events``: strobes, the context of a ``compute begins``, whether a run's cycles
 are counted, and that counting begins anew."""
-_PROBED = Group | ConvEngine | Sequencer | Load | Store | Counters
 _LOADED, _STORED = 0, 3  # semaphores of the compiler: LOAD and STORE to the compute unit
 
 
@@ -56,11 +51,10 @@ class Probes:
 
     def __init__(self, preset: Preset) -> None:
         groups = preset.groups
-        self.preset = preset
         self.states = [Signal(4, name=f"probe_state_{n}") for n in range(groups)]
         self.inside = Signal(groups)
         """Something is inside the group: the queue of entries, the scanner, or a token."""
-        self.enable, self.hold, self.token = Signal(groups), Signal(groups), Signal(groups)
+        self.enable, self.hold = Signal(groups), Signal(groups)
         self.adds, self.ends = Signal(groups), Signal(groups)
         self.context = Signal(groups)
         self.tagged = Signal(groups)
@@ -78,7 +72,6 @@ class Probes:
             m.d.comb += [
                 self.inside[number].eq(scanner.i_valid | scanner.busy | lanes.i_valid),
                 self.enable[number].eq(lanes.enable), self.hold[number].eq(lanes.hold),
-                self.token[number].eq(lanes.i_valid),
                 self.adds[number].eq(lanes.i_valid & lanes.i.add),
                 self.ends[number].eq(lanes.i_valid & lanes.i.end & lanes.enable),
                 self.context[number].eq(lanes.i.context)]
@@ -147,7 +140,7 @@ class Probes:
 class ProbedAccelerator(wiring.Component):
     """The accelerator in a shell with the ports ``probe_N`` and ``probe_events``.
 
-    Elaborate it in ``probed(...)`` of its ``probes``.
+    Elaborate it in ``elaborating(probes.tap)``.
     """
 
     def __init__(self, preset: Preset) -> None:
@@ -169,32 +162,8 @@ class ProbedAccelerator(wiring.Component):
         return m
 
 
-@contextlib.contextmanager
-def probed(probes: Probes) -> Iterator[None]:
-    """Let components that are elaborated inside the ``with`` block show their state."""
-    original = Fragment.get
-
-    def get(thing, platform):
-        if isinstance(thing, _PROBED):
-            elaborate = thing.elaborate
-
-            def with_probes(platform):
-                m = elaborate(platform)
-                probes.tap(thing, m)
-                return m
-
-            thing.elaborate = with_probes
-        return original(thing, platform)
-
-    Fragment.get = staticmethod(get)
-    try:
-        yield
-    finally:
-        Fragment.get = staticmethod(original)
-
-
 def generate(preset_name: str) -> str:
     """Return the Verilog of the accelerator with probes."""
     top = ProbedAccelerator(get_preset(preset_name))
-    with probed(top.probes):
+    with elaborating(top.probes.tap):
         return convert(TOP, top)

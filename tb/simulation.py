@@ -14,17 +14,16 @@ import time
 from pathlib import Path
 
 from hw.presets import get_preset
+from sw.bundled import bundled_network
 from sw.compile.compiler import compile_model
 from sw.device import Device
 from sw.display import out, progress
 from sw.export import write_json
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.useful import useful_additions
-from sw.images import load_images
-from sw.run import Step, quantise_checkpoint
+from sw.run import Step
 from tb.cocotb_run import run_bench
 from tb.random_model import random_image, random_model
-from tb.speed import CALIBRATION, TEST
 from tb.top.cocotb_speed import NETWORK, SEED
 
 OUTPUT = Path("build/bench/simulation.json")
@@ -60,9 +59,8 @@ def measure(step: Step) -> dict[str, object]:
     cocotb = _cocotb()
     speed = {name: found["cycles"] / found["seconds"]
              for name, found in (("harness", harness), ("cocotb", cocotb))}
-    shipped = quantise_checkpoint(Path("models", f"{SHIPPED}.safetensors"), CALIBRATION,
-                                  name=SHIPPED, step=step)
-    image = quantise_images(shipped, load_images(TEST, shipped, limit=1).pixels)[0]
+    shipped, images = bundled_network(SHIPPED, 1, step)
+    image = quantise_images(shipped, images.pixels)[0]
     step(f"{SHIPPED} on {PRESET}", 0, 0)
     large = _harness(shipped, image, PRESET)
     useful = sum(useful_additions(shipped, evaluate(shipped, image)).values())

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.table import Table
 
 from hw.presets import Preset, get_preset
+from sw.bundled import bundled_network
 from sw.compile.compiler import compile_model
 from sw.compile.estimate import LATENCY
 from sw.cycles.timeline import predict
@@ -23,14 +24,13 @@ from sw.export import write_json
 from sw.golden.activity import set_bits
 from sw.golden.network import evaluate, quantise_images
 from sw.imagenet import network_model
-from sw.images import Images, load_images
+from sw.images import Images
 from sw.model_file import IntegerModel
-from sw.run import Step, quantise_checkpoint, run
+from sw.run import Step, run
 
 __all__ = ["CASES", "Case", "measure"]
 
 OUTPUT = Path("build/bench/speed.json")
-CALIBRATION, TEST = Path("data/cifar10_calibration_256.npz"), Path("data/cifar10_test_256.npz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +60,7 @@ CASES = (
 def _network(case: Case, step: Step) -> tuple[IntegerModel, Images]:
     if case.time_steps is not None:
         return network_model(case.network, case.time_steps, None, step)
-    model = quantise_checkpoint(Path("models", f"{case.network}.safetensors"), CALIBRATION,
-                                name=case.network, step=step)
-    return model, load_images(TEST, model, limit=case.batch)
+    return bundled_network(case.network, case.batch, step)
 
 
 def _predicted(model: IntegerModel, images: Images, preset: Preset, batch: int) -> int:

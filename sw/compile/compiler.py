@@ -107,8 +107,8 @@ class _Compiler:
 
     def _candidates(self, name: str, words: int) -> list[int]:
         """Slice sizes that all readers of a tensor can take."""
-        pair = 2 if self.model.tensors[name].kind == "integer" else 1
-        sizes = {size for size in range(pair, words + 1, pair) if words % size == 0}
+        signs = self.context.signs(self.model.tensors[name])
+        sizes = {size for size in range(signs, words + 1, signs) if words % size == 0}
         wanted = []
         for number in self.readers.get(name, []):
             layer = self.model.layers[number]
@@ -134,7 +134,8 @@ class _Compiler:
                     total += self._cost(writer, self.slices.get(layer.inputs[0], 1), size)
                 for reader in self.readers.get(name, []):
                     if self.model.layers[reader].kind not in ("attention", "key_value", "mask"):
-                        total += self._cost(reader, size, self._pair(reader))
+                        total += self._cost(reader, size, self.context.out_signs(
+                            self.model.layers[reader]))
             except CompileError as reason:
                 error = reason
                 continue
@@ -144,17 +145,13 @@ class _Compiler:
             raise error
         return best[1]
 
-    def _pair(self, number: int) -> int:
-        """Words that the smallest slice of a layer's map has: the digits of integers take two."""
-        return 2 if "integer" in self.model.layers[number].outputs else 1
-
     def _map_words(self, name: str) -> int:
         tensor = self.model.tensors[name]
         channels = tensor.shape[1]
         if tensor.kind == "image":
             kernel = self.model.layers[self.readers[name][0]].kernel
             channels *= kernel[0] * kernel[1]
-        return ceil_div(channels, WORD_BITS) * (2 if tensor.kind == "integer" else 1)
+        return ceil_div(channels, WORD_BITS) * self.context.signs(tensor)
 
     def _choose_slices(self) -> None:
         image = self.model.input.tensor

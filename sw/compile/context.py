@@ -213,6 +213,10 @@ class Context:
             return 2 * tensor.bits
         return tensor.bits if tensor.kind == "integer" else 1
 
+    def signs(self, tensor: Tensor) -> int:
+        """Words of 32 channels in a plane of a map: the digits +1 and -1 of integers, or one."""
+        return 2 if tensor.kind == "integer" else 1
+
     def map_fields(self, layer: Layer, plane_rows: int) -> tuple[dict[str, int], Flag]:
         """Fields and flags of a CONV that writes a layer's map, planes ``plane_rows`` apart."""
         role, _ = layer.map_output
@@ -228,6 +232,11 @@ class Context:
         """Planes of the map that a layer writes; 0 without one."""
         found = layer.map_output
         return self.planes(self.model.tensors[found[1]]) if found else 0
+
+    def out_signs(self, layer: Layer) -> int:
+        """Words of 32 channels in a plane of the map that a layer writes."""
+        found = layer.map_output
+        return self.signs(self.model.tensors[found[1]]) if found else 1
 
     # Sizes in beats ---------------------------------------------------------------------------
 

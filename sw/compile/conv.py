@@ -33,12 +33,12 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
     layer, tensors = context.model.layers[number], context.model.tensors
     source = tensors[layer.inputs[0]]
     head, image = layer.kind == "head", source.kind == "image"
-    planes, signs = context.planes(source), 2 if source.kind == "integer" else 1
+    planes, signs = context.planes(source), context.signs(source)
     if density is None:
         density = usual_density(context.model, source, planes * signs, context.ones)
     channels = layer.in_channels
-    if signs == 2:  # the digits -1 are channels of their own
-        channels = 2 * ceil_div(channels, WORD_BITS) * WORD_BITS
+    if signs > 1:  # the digits -1 are channels of their own
+        channels = signs * ceil_div(channels, WORD_BITS) * WORD_BITS
     taps = layer.kernel[0] * layer.kernel[1]
     return ConvShape(
         depthwise=layer.kind == "depthwise",
@@ -52,7 +52,7 @@ def conv_shape(context: Context, number: int, slice_in: int, slice_out: int,
         residual_steps=tensors[layer.residual].steps if layer.residual else 0,
         writes_residual="residual" in layer.outputs, raw="logits" in layer.outputs,
         out_planes=context.out_planes(layer), out_slice_words=slice_out,
-        out_signs=2 if "integer" in layer.outputs else 1, batch=context.batch,
+        out_signs=context.out_signs(layer), batch=context.batch,
         density=density, in_signs=signs)
 
 

@@ -27,7 +27,7 @@ def pool_cost(context: Context, layer: Layer, steps: int) -> Cost:
     return combine(preset, results * preset.beats_per_tile + 3 * tiles * CHANGE_OVER, 0,
                    results * 2 * preset.lanes, 4 * steps * context.out_planes(layer)
                    * ceil_div(layer.out_channels, WORD_BITS)
-                   * (2 if "integer" in layer.outputs else 1),
+                   * context.out_signs(layer),
                    tiles)
 
 

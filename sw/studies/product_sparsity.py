@@ -20,6 +20,7 @@ from rich.table import Table
 from torch.nn import functional
 
 from hw.presets import Preset, get_preset
+from sw.bundled import bundled_network
 from sw.compile.compiler import compile_model
 from sw.cycles.timeline import predict
 from sw.display import out, progress
@@ -28,15 +29,13 @@ from sw.golden.activity import set_bits
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.numbers import naf
 from sw.imagenet import network_model
-from sw.images import load_images
 from sw.model_file import IntegerModel, Layer
-from sw.run import Step, quantise_checkpoint
+from sw.run import Step
 
 __all__ = ["CHUNKS", "NETWORKS", "PRESETS", "SHOWN", "TILES", "cycles", "measure", "neighbours",
            "planes", "reuse", "rows", "study", "tiled"]
 
 NETWORKS = ("cifar10_v2", "cifar10_v2_wide", "cifar10_v3", "cifar10_v3_wide")
-CALIBRATION, TEST = Path("data/cifar10_calibration_256.npz"), Path("data/cifar10_test_256.npz")
 TILES = (16, 64, 256)
 """Rows of a tile."""
 CHUNKS = (16, 32, 64, 0)
@@ -198,9 +197,7 @@ def study(name: str, images: int, batch: int, step: Step) -> dict[str, object]:
     if name == "v2":
         model, given = network_model(name, 1, None, step)
     else:
-        model = quantise_checkpoint(Path("models", f"{name}.safetensors"), CALIBRATION, name=name,
-                                    step=step)
-        given = load_images(TEST, model, limit=images)
+        model, given = bundled_network(name, images, step)
     parts, kinds = defaultdict(Counter), defaultdict(Counter)
     bits: Counter[str] = Counter()
     for number, image in enumerate(quantise_images(model, given.pixels)):
