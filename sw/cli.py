@@ -14,6 +14,7 @@ from typing import Annotated, Optional
 import typer
 
 from hw.presets import PRESETS
+from sw.energy.tables import DEFAULT_TABLE, TABLES
 
 __all__ = ["app"]
 
@@ -385,6 +386,51 @@ def profile(
             write_json(trace, found.as_trace())
 
 
+@app.command()
+def energy(
+    model: ModelFile,
+    images: ImagesPath,
+    preset: PresetName,
+    table: Annotated[str, typer.Option(
+        "--table", metavar="NAME",
+        help=f"Energies of operations: {', '.join(TABLES)}.")] = DEFAULT_TABLE,
+    limit: Limit = None,
+    jobs: Jobs = None,
+    levels: Levels = LevelMode.planes,
+    json: Annotated[Optional[Path], typer.Option(
+        metavar="FILE", help="Write all layers and totals as JSON.")] = None,
+) -> None:
+    """Estimate the energy of an image from what a run counts and published energies.
+
+    Runs images as `addend run` does. Exit code 0 if all values are equal, 1 if any differs, 2 if
+    the input is bad.
+
+    Example: `addend energy model.safetensors --images cat.png --preset ecp5 --table jouppi-7nm`
+    """
+    with _one_sentence():
+        from hw.presets import get_preset
+        from sw.display import progress, show_energy, show_verdict
+        from sw.energy.measure import measure
+        from sw.energy.tables import get_table
+        from sw.export import write_json
+        from sw.images import load_images
+        from sw.model_file import load_model
+
+        _one_thread()
+        get_table(table)
+        size, network = get_preset(preset), load_model(model)
+        given = load_images(images, network, limit=limit)
+        with progress() as step:
+            report, found = measure(network, given, size, table, level_mode=levels.value,
+                                    jobs=jobs, step=step)
+        show_energy(found)
+        show_verdict(report)
+        if json is not None:
+            write_json(json, found.as_json() | {"bit_exact": report.bit_exact})
+    if not report.bit_exact:
+        raise typer.Exit(FAILED)
+
+
 @app.command("compile")
 def compile_(
     model: ModelFile,
@@ -442,8 +488,10 @@ def verilog(
                                          help="Folder to write to.")],
     core: Annotated[Optional[Core], typer.Option(
         help="One core alone instead of the accelerator.")] = None,
+    mhz: Annotated[float, typer.Option(
+        min=1, max=2000, help="Clock rate of the constraints.")] = 100,
 ) -> None:
-    """Write the Verilog of the accelerator, or of one core.
+    """Write the Verilog of the accelerator, or of one core, with constraints and a template.
 
     Example: `addend verilog --preset ecp5 -o build/verilog`
     """
@@ -455,7 +503,7 @@ def verilog(
         size = get_preset(preset)
         with progress() as step:
             step(f"generating the Verilog of {preset}", 0, 0)
-            paths = export_verilog(size, output, None if core is None else core.value)
+            paths = export_verilog(size, output, None if core is None else core.value, mhz)
         for path in paths:
             out.print(f"wrote {path}", markup=False, soft_wrap=True)
 

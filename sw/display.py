@@ -11,6 +11,7 @@ from rich.table import Table
 
 from hw.presets import Preset
 from sw.compare import Comparison
+from sw.energy.estimate import PJ_IN_UJ, Estimate, RowEnergy
 from sw.profile import CAUSES, Profile
 from sw.report import RunReport
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from sw.evaluation.evaluate import Evaluation
 
 __all__ = ["TABLE_WIDTH", "out", "preset_table", "progress", "show_activity", "show_comparison",
-           "show_evaluation", "show_layers", "show_profile", "show_report"]
+           "show_energy", "show_evaluation", "show_layers", "show_profile", "show_report",
+           "show_verdict"]
 
 TABLE_WIDTH = 160
 """Columns of a table where the output is no terminal."""
@@ -76,6 +78,11 @@ def show_report(report: RunReport) -> None:
         out.print(f"utilisation: {report.utilisation:.1%} ({report.useful_additions:,} useful "
                   f"additions / ({report.adders} adders x {report.cycles:,} cycles))")
         out.print(f"seconds: {report.seconds_build:.1f} build, {report.seconds_run:.1f} run")
+    show_verdict(report)
+
+
+def show_verdict(report: RunReport) -> None:
+    """The first differences, and whether all values were equal."""
     for difference in report.differences[:SHOWN_DIFFERENCES]:
         out.print(f"difference: {difference}", markup=False, soft_wrap=True)
     if len(report.differences) > SHOWN_DIFFERENCES:
@@ -176,6 +183,40 @@ def show_profile(profile: Profile) -> None:
               f"count matrix and the epilogue")
     for cause in causes:
         out.print(f"{cause}: {CAUSES[cause]}", markup=False)
+
+
+def show_energy(estimate: Estimate) -> None:
+    """Energy of an image by layer and part, the totals, and the papers' figure beside them."""
+    table = Table(title=f"{estimate.model} on {estimate.preset.name}, {estimate.table.name}: an "
+                  f"image, mean of {estimate.images}")
+    whole, papers = estimate.whole, estimate.papers
+    for name in ("layer", "kind", "additions", "bytes\non chip", "bytes of\nmemory",
+                 *(f"{part}\nuJ" for part in (*whole.parts, "all", "papers"))):
+        table.add_column(name, justify="left" if name in ("layer", "kind") else "right")
+
+    def add(found: RowEnergy, as_papers: float) -> None:
+        row = found.row
+        counts = row.additions + row.outside, sum(row.bytes_on_chip.values()), row.bytes_moved
+        energies = *found.parts.values(), found.total, as_papers
+        table.add_row(row.name, row.kind, *(f"{count:,.0f}" for count in counts),
+                      *(f"{energy / PJ_IN_UJ:.3f}" for energy in energies))
+
+    for found in estimate.rows:
+        add(found, papers.layer(found.row.name))
+    table.add_section()
+    add(whole, papers.total)
+    out.print(table)
+    energies = estimate.table
+    total = f"energy of an image: {estimate.total / PJ_IN_UJ:.2f} uJ"
+    if energies.dram_high != energies.dram:
+        total += (f"; {estimate.total_dram_high / PJ_IN_UJ:.2f} uJ with {energies.dram_high:,.0f} "
+                  f"instead of {energies.dram:,.0f} pJ for 64 bits of DRAM")
+    for line in (
+            f"energies: {energies.source}",
+            "SRAM in uJ: " + ", ".join(f"{buffer} {energy / PJ_IN_UJ:.3f}"
+                                       for buffer, energy in whole.sram.items()),
+            total, f"as papers count: {papers.total / PJ_IN_UJ:.2f} uJ ({papers})"):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def show_comparison(comparison: Comparison) -> None:

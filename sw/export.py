@@ -87,27 +87,31 @@ def export_program(program: Program, path: Path) -> list[Path]:
     return [path, beside]
 
 
-def export_verilog(preset: Preset, folder: Path, core: str | None = None) -> list[Path]:
+def export_verilog(preset: Preset, folder: Path, core: str | None = None,
+                   megahertz: float = 100) -> list[Path]:
     """Write Verilog of the accelerator or of one core, and what is needed to use it.
 
     NAME.v (self-contained), NAME_template.v (a module that instantiates it), NAME_ports.md (a
-    table), NAME.json (the sizes); for the accelerator also NAME_registers.h.
+    table), NAME.sdc, NAME.xdc and NAME.lpf (constraints for that clock rate), NAME.json (the
+    sizes); for the accelerator also NAME_registers.h.
     """
     # not at the top: only this needs Amaranth
     from hw import generate, ports
+    from sw.fpga.constraints import FORMATS
 
     name, component = generate.instance(preset, core)
     title, listed = f"`{name}`, preset {preset.name}", ports.ports(component)
     contents = {
         f"{name}.v": generate.convert(name, component),
         f"{name}_template.v": ports.template(name, title, listed),
-        f"{name}_ports.md": ports.markdown(title, listed)}
+        f"{name}_ports.md": ports.markdown(title, listed),
+        **{f"{name}.{suffix}": text(megahertz) for suffix, text in FORMATS.items()}}
     if core is None:
         contents[f"{name}_registers.h"] = regmap.c_header(preset)
     for file, text in contents.items():
         write_bytes(folder / file, text.encode())
     parameters = folder / f"{name}.json"
     write_json(parameters, {"top": name, "preset": dataclasses.asdict(preset),
-                            "adders": preset.adders,
+                            "adders": preset.adders, "megahertz": megahertz,
                             "identity": None if core else regmap.identity(preset)})
     return [*(folder / file for file in contents), parameters]

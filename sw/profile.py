@@ -17,7 +17,7 @@ from sw.compile.compiler import compile_model
 from sw.compile.program import Program
 from sw.device import Device
 from sw.golden.network import evaluate
-from sw.golden.useful import useful_additions, useful_of_layer
+from sw.golden.useful import useful_additions, useful_outside_lanes
 from sw.model_file import IntegerModel, Layer
 
 __all__ = ["CAUSES", "Profile", "ProfileError", "profile"]
@@ -164,14 +164,8 @@ def _useful(model: IntegerModel,
     for image in images:
         tensors = evaluate(model, image)
         for name, count in useful_additions(model, tensors).items():
-            layer, other = by_name[name], 0
-            if layer.kind in ("pool", "key_value"):
-                other = count
-            elif layer.kind == "attention":
-                silent = torch.zeros_like(tensors[layer.inputs[0]])  # no queries: pairs remain
-                other = useful_of_layer(
-                    layer, [silent, *(tensors[key] for key in layer.inputs[1:])],
-                    signed_digits=True)
+            layer = by_name[name]
+            other = useful_outside_lanes(layer, [tensors[key] for key in layer.inputs])
             lanes[name] = lanes.get(name, 0) + count - other
             elsewhere[name] = elsewhere.get(name, 0) + other
     return lanes, {name: count for name, count in elsewhere.items() if count}

@@ -5,20 +5,22 @@
 
 Runs each of `CASES` (those named, else all) with every tensor compared, prints a table and writes
 ``build/bench/speed.json``: a record for each. Utilisation is useful additions (`sw.golden.useful`)
-by adders times cycles, transfers and all. Reads and writes share the memory's bytes a cycle.
+by adders times cycles, transfers and all; `losses` are the other causes of the account of slots
+(`sw.profile`), from a run of its own. Reads and writes share the memory's bytes a cycle.
 """
 
 import argparse
 import dataclasses
 from pathlib import Path
 
+import torch
 from rich.table import Table
 
 from hw.presets import Preset, get_preset
 from sw.bundled import bundled_network
 from sw.compile.compiler import compile_model
 from sw.compile.estimate import LATENCY
-from sw.cycles.timeline import predict
+from sw.cycles.timeline import Timeline, predict
 from sw.display import out, progress
 from sw.export import write_json
 from sw.golden.activity import set_bits
@@ -26,6 +28,7 @@ from sw.golden.network import evaluate, quantise_images
 from sw.imagenet import network_model
 from sw.images import Images
 from sw.model_file import IntegerModel
+from sw.profile import profile
 from sw.run import Step, run
 
 __all__ = ["CASES", "Case", "measure"]
@@ -63,14 +66,14 @@ def _network(case: Case, step: Step) -> tuple[IntegerModel, Images]:
     return bundled_network(case.network, case.batch, step)
 
 
-def _predicted(model: IntegerModel, images: Images, preset: Preset, batch: int) -> int:
-    """The cycle model's cycles of a batch, from the spikes of these very images."""
+def _predicted(model: IntegerModel, integers: torch.Tensor, preset: Preset,
+               batch: int) -> Timeline:
+    """The cycle model's account of a batch, from the spikes of these very images."""
     total: dict[str, float] = {}
-    integers = quantise_images(model, images.pixels)
     for image in integers:
         for name, bits in set_bits(model, evaluate(model, image)).items():
             total[name] = total.get(name, 0) + bits / len(integers)
-    return predict(model, compile_model(model, preset, batch=batch), total).cycles
+    return predict(model, compile_model(model, preset, batch=batch), total)
 
 
 def measure(case: Case, step: Step) -> dict[str, object]:
@@ -82,7 +85,14 @@ def measure(case: Case, step: Step) -> dict[str, object]:
     alone = report if case.batch == 1 else run(model, first, preset, jobs=1, step=step)
     cycles, useful = report.cycles, report.useful_additions
     slots = preset.adders * cycles
-    added = sum(image.additions for image in report.images)
+    integers = quantise_images(model, images.pixels)
+    predicted = _predicted(model, integers, preset, case.batch)
+    layers = {layer["name"]: {"cycles": layer["cycles"], "cycles_predicted": foretold}
+              for layer, foretold in zip(report.layers(), predicted.layers, strict=True)}
+    step(f"profile of {case.name}", 0, 0)
+    account = profile(model, integers, preset)
+    if account.cycles != cycles or abs(account.utilisation - useful / slots) > 1e-9:
+        raise RuntimeError(f"{case.name}: the profile is of another run")
     return {
         "network": model.name, "preset": preset.name, "time_steps": model.time_steps,
         "batch": case.batch, "adders": preset.adders,
@@ -91,9 +101,11 @@ def measure(case: Case, step: Step) -> dict[str, object]:
         "adder_cycles_per_image": slots // len(images), "latency_cycles": alone.cycles,
         "bytes_read": sum(image.bytes_read for image in report.images),
         "bytes_written": sum(image.bytes_written for image in report.images),
-        # what an adder slot did that was no useful addition; with utilisation they add up to 1
-        "losses": {"no addition": 1 - added / slots, "not useful": (added - useful) / slots},
-        "cycles_predicted": _predicted(model, images, preset, case.batch),
+        "losses": {cause: share for cause, share in account.shares().items() if cause != "useful"},
+        "cycles_predicted": predicted.cycles, "layers": layers,
+        "layers_within_10_percent": sum(
+            abs(layer["cycles_predicted"] - layer["cycles"]) <= 0.1 * layer["cycles"]
+            for layer in layers.values()) / len(layers),
         "bit_exact": bool(report.bit_exact and alone.bit_exact),
         "seconds": report.seconds_run,
     }
@@ -118,7 +130,8 @@ def main() -> int:
         write_json(OUTPUT, records)
     table = Table(title="networks on the RTL")
     for column in ("network", "preset", "T", "batch", "cycles an image", "utilisation",
-                   "adder-cycles an image", "latency, batch 1", "predicted", "equal"):
+                   "adder-cycles an image", "latency, batch 1", "predicted", "layers within 10 %",
+                   "equal"):
         table.add_column(column, justify="left" if column in ("network", "preset") else "right")
     for record in records:
         table.add_row(
@@ -126,6 +139,7 @@ def main() -> int:
             f"{record['cycles'] / record['batch']:,.0f}", f"{record['utilisation']:.1%}",
             f"{record['adder_cycles_per_image'] / 1e6:,.1f} M", f"{record['latency_cycles']:,}",
             f"{record['cycles_predicted'] / record['cycles'] - 1:+.1%}",
+            f"{record['layers_within_10_percent']:.0%}",
             "yes" if record["bit_exact"] else "NO")
     out.print(table)
     return 0 if all(record["bit_exact"] for record in records) else 1

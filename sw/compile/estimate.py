@@ -127,7 +127,9 @@ def conv_cost(preset: Preset, shape: "ConvShape", *, batch: int, group: int, pix
     if not weights_stay:  # a chunk is loaded while the one before it is used
         rows = [(b - a) * shape.rows_per_word for a, b in chunks]
         pairs = zip(works, [*rows[1:], rows[0]], strict=True)
-        compute = max(compute, sum(max(work * batch, (row * preset.lanes / beat + TRANSFER)
+        # what else the memory gives and takes meanwhile
+        other = (read + written - weights) / beat / (tiles * shape.slices * len(chunks))
+        compute = max(compute, sum(max(work * batch, other + (row * preset.lanes / beat + TRANSFER)
                                        * blocks * batch / group) for work, row in pairs)
                       * shape.slices * tiles)
     cost = combine(preset, compute, additions, read, written, transfers, overlap)

@@ -201,7 +201,7 @@ class _Compute:
         if opcode is Opcode.KTV or Flag(d["flags"]) & Flag.FENCE:
             begin = max(begin, self.ends[1] + 2)
         if opcode is Opcode.KTV:
-            end = begin + count_work(preset, d, fills[1], fills[2]) + 4
+            end = begin + count_work(preset, d, *fills[-2:]) + 4  # K and V come last
             self.walk = self.adding = self.reading = self.results = end
         else:
             work = conv_work(preset, d, fills[0])

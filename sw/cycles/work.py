@@ -11,7 +11,7 @@ import numpy as np
 from hw.descriptor import Flag
 from hw.presets import WORD_BITS, Preset
 
-__all__ = ["Work", "conv_work", "count_work"]
+__all__ = ["Work", "conv_work", "count_additions", "count_reads", "count_work"]
 
 SAME_ROW = 0.7
 """Cycles that an addition of the count matrix waits for one to the same row, on average."""
@@ -112,18 +112,27 @@ def conv_work(preset: Preset, d: Mapping[str, int], fill: float) -> Work:
                 tokens / max(1, pixels), pixels)
 
 
-def count_work(preset: Preset, d: Mapping[str, int], fill: float, value_fill: float) -> float:
-    """Cycles of a KTV whose K and V have that many set bits in a word of a plane."""
-    tokens = d["rows"] * d["columns"]
+def count_reads(preset: Preset, d: Mapping[str, int]) -> int:
+    """Map reads of a KTV for a token of a step."""
+    return d["value_planes"] + d["key_planes"] * math.ceil(d["key_words"] / preset.map_banks)
+
+
+def count_additions(d: Mapping[str, int], fill: float, value_fill: float) -> float:
+    """Rows that a KTV adds to for a token of a step, carries not counted; fills as `count_work`."""
+    density = min(1.0, fill / WORD_BITS)
+    lanes = bin(d["lane_mask"]).count("1")
+    if d["diagonal"]:
+        return d["key_planes"] * min(1.0, lanes * density)
     first, last = (bin(d[name]).count("1") for name in ("first_mask", "last_mask"))
     bits = ((d["key_words"] - 2) * WORD_BITS + first + last if d["key_words"] > 1
             else bin(d["first_mask"] & d["last_mask"]).count("1"))
-    density = min(1.0, fill / WORD_BITS)
-    lanes = bin(d["lane_mask"]).count("1")
     valued = 1 - (1 - min(1.0, value_fill / WORD_BITS)) ** (lanes * d["value_planes"])
-    reads = d["value_planes"] + d["key_planes"] * math.ceil(d["key_words"] / preset.map_banks)
-    added = bits * density * d["key_planes"] * valued
-    if d["diagonal"]:
-        added = d["key_planes"] * min(1.0, lanes * density)
+    return bits * density * d["key_planes"] * valued
+
+
+def count_work(preset: Preset, d: Mapping[str, int], fill: float, value_fill: float) -> float:
+    """Cycles of a KTV whose K and V have that many set bits in a word of a plane."""
+    tokens = d["rows"] * d["columns"]
+    reads, added = count_reads(preset, d), count_additions(d, fill, value_fill)
     return d["time_steps"] * (d["clear_rows"] + 24 + tokens * (max(reads, added)
                                                                + SAME_ROW * added))

@@ -28,7 +28,8 @@ import torch
 from sw.golden.numbers import naf_count
 from sw.model_file import IntegerModel, Layer
 
-__all__ = ["is_repconv", "positions_seen", "useful_additions", "useful_of_layer"]
+__all__ = ["is_repconv", "positions_seen", "useful_additions", "useful_of_layer",
+           "useful_outside_lanes"]
 
 _REPCONV = ("q_conv", "k_conv", "v_conv", "proj_conv")
 
@@ -74,9 +75,28 @@ def useful_of_layer(layer: Layer, inputs: list[torch.Tensor], *, signed_digits: 
     return min(folded, int(digits.sum()) * channels + real)
 
 
+def useful_outside_lanes(layer: Layer, inputs: list[torch.Tensor]) -> int:
+    """Those of a layer's useful additions that aren't made by the lanes of the adder array, but in
+    the count matrix (K^T V) or the epilogue (pooling)."""
+    if layer.kind == "attention":
+        return _pairs(*_head_digits(layer, inputs)[1:])
+    if layer.kind in ("pool", "key_value"):
+        return useful_of_layer(layer, inputs, signed_digits=False)
+    return 0
+
+
+def _head_digits(layer: Layer, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Digits of each head and token, of each input."""
+    return [naf_count(tensor).unflatten(1, (layer.heads, -1)).sum(2) for tensor in inputs]
+
+
+def _pairs(k: torch.Tensor, v: torch.Tensor) -> int:
+    return int((k * v).sum())
+
+
 def _attention(layer: Layer, inputs: list[torch.Tensor]) -> int:
-    q, k, v = (naf_count(tensor).unflatten(1, (layer.heads, -1)).sum(2) for tensor in inputs)
-    return int((k * v).sum()) + int(q.sum()) * (layer.out_channels // layer.heads)
+    q, k, v = _head_digits(layer, inputs)
+    return _pairs(k, v) + int(q.sum()) * (layer.out_channels // layer.heads)
 
 
 def useful_additions(model: IntegerModel, tensors: Mapping[str, torch.Tensor]) -> dict[str, int]:

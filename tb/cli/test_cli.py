@@ -207,14 +207,19 @@ def test_compile_and_info(folder: Path, tmp_path: Path, model: IntegerModel) -> 
 @pytest.mark.parametrize("core", [None, "lif", "conv", "sdsa"])
 def test_verilog(tmp_path: Path, core: str | None) -> None:
     more = [] if core is None else ["--core", core]
-    result = addend("verilog", "--preset", "tiny", "-o", tmp_path, *more)
+    result = addend("verilog", "--preset", "tiny", "-o", tmp_path, "--mhz", "80", *more)
     assert result.exit_code == 0, result.output
     top = "addend" if core is None else f"addend_{core}"
     assert f"module {top}(" in (tmp_path / f"{top}.v").read_text()
     assert json.loads((tmp_path / f"{top}.json").read_text())["top"] == top
     assert (tmp_path / "addend_registers.h").exists() == (core is None)
     assert f"Ports of `{top}`, preset tiny" in (tmp_path / f"{top}_ports.md").read_text()
-    assert f"{top} {top}_0 (" in (tmp_path / f"{top}_template.v").read_text()
+    template = (tmp_path / f"{top}_template.v").read_text()
+    assert f"{top} {top}_0 (" in template
+    assert ("ASSOCIATED_BUSIF m_axi:s_axil, " in template) == (core is None)
+    for suffix in ("sdc", "xdc"):
+        assert "-period 12.500" in (tmp_path / f"{top}.{suffix}").read_text()
+    assert "80 MHZ" in (tmp_path / f"{top}.lpf").read_text()
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -8,7 +8,7 @@ import torch
 
 from sw.errors import ModelFileError, OverflowBoundError
 from sw.golden.network import evaluate, quantise_images
-from sw.golden.useful import useful_additions
+from sw.golden.useful import useful_additions, useful_outside_lanes
 from tb.golden.random_model import random_image, random_model
 
 
@@ -110,3 +110,7 @@ def test_useful_additions_equal_a_count_by_hand() -> None:
     assert useful["block.attn"] == pairs + int(q.sum()) * depth
     assert useful["head"] == int(tensors["pool.spikes"].sum()) * 5
     assert useful["pool"] == int((tensors["block.mlp.fc2.residual"] != 0).sum())
+    outside = {layer.name: useful_outside_lanes(layer, [tensors[name] for name in layer.inputs])
+               for layer in model.layers}
+    assert {name: count for name, count in outside.items() if count} == {
+        "block.attn": pairs, "pool": useful["pool"]}

@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The frame around a component that is placed on its own."""
 
-import json
-
-import pytest
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from hw import frame
-from sw.fpga import ecp5
 
 
 class Mirror(wiring.Component):
@@ -43,18 +39,3 @@ def test_every_port_counts() -> None:
     sim.add_testbench(bench)
     sim.run()
     assert seen == [0] + [1] * 7
-
-
-def test_names_agree() -> None:
-    assert tuple(sorted(frame.COMPONENTS)) == ecp5.COMPONENTS
-
-
-@pytest.mark.slow
-def test_place(monkeypatch, capsys) -> None:
-    output = ecp5.OUTPUT / "test"  # YoWASP's tools don't see /tmp
-    monkeypatch.setattr(ecp5, "OUTPUT", output)
-    assert ecp5.main(["walker", "--preset", "tiny", "--mhz", "1"]) == 0
-    result = json.loads((output / "walker-tiny.json").read_text())
-    assert result["lut"] > 200 and result["ff"] > 200 and result["dsp"] == 0
-    assert result["fmax_mhz"] > 50 and result["critical_path"]
-    assert ecp5.main(["walker", "--preset", "tiny", "--mhz", "1000"]) == 1

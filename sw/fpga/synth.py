@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synthesises a preset, or a component of it, for a target; places and routes it on an ECP5.
+
+    python -m sw.fpga.synth --preset tiny --target ecp5-85k
+
+The ports lie in registers (`hw.frame`), so that the clock rate is that of the paths inside. Writes
+``build/synth/PRESET-TARGET.json``, and a line into ``docs/synthesis.csv`` when the whole
+accelerator's figures are others than in its last line. What was done once is taken from
+``build/synth/cache``, by the hash of the netlist, the target, the options and the tools.
+"""
+
+import argparse
+import csv
+import dataclasses
+import hashlib
+import importlib
+import io
+import json
+import sys
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from hw.presets import Preset, get_preset
+from sw.display import out, progress
+from sw.export import write_bytes, write_json
+from sw.fpga import tools
+from sw.fpga.census import RESOURCES, census, module_of
+from sw.fpga.targets import TARGETS, Target, get_target
+
+__all__ = ["COMPONENTS", "main", "synthesise"]
+
+COMPONENTS = ("accelerator", "compute", "control", "counts", "engine", "epilogue", "group",
+              "walker", "weights", "window")
+"""What can be synthesised; see hw.frame."""
+OUTPUT = Path("build/synth")
+HISTORY = Path("docs/synthesis.csv")
+LIMIT = 4 * 3600
+"""Seconds that a tool may take."""
+_COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "hardware")
+
+
+def synthesise(component: str, preset: Preset, target: Target, name: str, step: tools.Step, *,
+               megahertz: float = 100, seed: int = 1, options: tuple[str, ...] = (),
+               place: bool = True) -> dict[str, object]:
+    """The figures of a component of ``hw.frame.COMPONENTS``, also in ``OUTPUT/NAME.json``.
+
+    ``options`` are more arguments for nextpnr. Without ``place`` nothing is placed. Raises
+    SynthesisError.
+    """
+    place = place and bool(target.place)
+    step(f"{name}: generating RTLIL", 0, 0)
+    text = importlib.import_module("hw.frame").framed(component, preset)  # needs Amaranth
+    programs = ["yosys", *([target.place[0]] if place else [])]
+    versions = {tool: tools.version(tool) for tool in programs}
+    hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
+    recipe = [text, target.synthesis, *versions.values()]
+    folder = OUTPUT / "cache" / _digest(recipe)
+    netlist = folder / "netlist.json"
+    if not (folder / "census.json").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        source = folder / "source.il"
+        write_bytes(source, text.encode())
+        started = time.monotonic()
+        partial = folder / "netlist.partial"
+        script = f"read_rtlil {source}; {target.synthesis}; write_json {partial}"
+        tools.run("yosys", ["-p", script], folder / "yosys.log", step, seconds=LIMIT)
+        partial.replace(netlist)
+        source.unlink()
+        found = census(json.loads(netlist.read_text()), target)
+        write_json(folder / "census.json",
+                   {"seconds": round(time.monotonic() - started), **found})
+    found = json.loads((folder / "census.json").read_text())
+    result = {
+        "preset": preset.name, "component": component, "target": target.name,
+        "device": target.device, "adders": preset.adders,
+        **{key: found[key] for key in RESOURCES},
+        "lut_per_adder": round(found["lut"] / preset.adders, 1),
+        "available": target.available, "fmax_mhz": None, "speed_grade": target.speed_grade or None,
+        "seconds": found["seconds"], "tool_versions": versions, "hardware": hardware,
+        "per_module": found["per_module"], "critical_path": []}
+    if place:
+        missing = [key for key in RESOURCES if found[key] > target.available[key]]
+        if missing:
+            raise tools.SynthesisError(f"{name} does not fit {target.device}: " + ", ".join(
+                f"{found[key]} of {target.available[key]} {key}" for key in missing))
+        result |= _placed(target, folder, netlist, name, step, megahertz, seed, options,
+                          found["seconds"])
+    write_json(OUTPUT / f"{name}.json", result)
+    return result
+
+
+def _placed(target: Target, folder: Path, netlist: Path, name: str, step: tools.Step,
+            megahertz: float, seed: int, options: tuple[str, ...],
+            seconds: int) -> dict[str, object]:
+    """What placing and routing changes of the figures."""
+    tool, *arguments = target.place
+    arguments += ["--freq", str(megahertz), "--seed", str(seed), "--router", "router2", *options]
+    work = folder / _digest([*arguments, tools.version(tool)])
+    if not (work / "figures.json").exists():
+        work.mkdir(exist_ok=True)
+        started = time.monotonic()
+        report = work / "report.json"
+        tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
+                         "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
+        told = json.loads(report.read_text())
+        used = {cell: entry["used"] for cell, entry in told["utilization"].items()}
+        figures = {resource: used.get(cell, 0) for resource, cell in (
+            ("lut", "TRELLIS_COMB"), ("ff", "TRELLIS_FF"), ("block_ram", "DP16KD"),
+            ("dsp", "MULT18X18D"))}
+        figures["fmax_mhz"] = round(next(iter(told["fmax"].values()))["achieved"], 1)
+        figures["critical_path"] = _critical(told)
+        figures["seconds"] = round(time.monotonic() - started)
+        write_json(work / "figures.json", figures)
+    figures = json.loads((work / "figures.json").read_text())
+    return {**figures, "seconds": seconds + figures["seconds"]}
+
+
+def _critical(report: dict) -> list[dict[str, object]]:
+    """The slowest path between registers: delay, kind, and the module of each step."""
+    paths = [path["path"] for path in report.get("critical_paths", [])
+             if path["from"].startswith("posedge") and path["to"].startswith("posedge")]
+    if not paths:
+        return []
+    slowest = max(paths, key=lambda steps: sum(step["delay"] for step in steps))
+    return [{"ns": round(step["delay"], 2), "kind": step["type"],
+             "module": module_of(step["to"]["cell"]), "to": step["to"]["cell"]}
+            for step in slowest]
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _record(result: dict[str, object]) -> None:
+    """Add the figures to the history, where they differ from those that it ends with."""
+    rows = []
+    if HISTORY.exists():
+        rows = list(csv.DictReader(io.StringIO(HISTORY.read_text())))
+    row = {key: str(result[key]) if result[key] is not None else "" for key in _COLUMNS}
+    same = [old for old in rows if (old["preset"], old["target"]) == (row["preset"], row["target"])]
+    if same and same[-1] == row:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_bytes(HISTORY, text.getvalue().encode())
+
+
+def _show(result: dict[str, object]) -> None:
+    table = Table(title=f"{result['component']} of {result['preset']} on {result['target']}")
+    for column in ("module", *RESOURCES):
+        table.add_column(column, justify="left" if column == "module" else "right")
+    for module, part in result["per_module"].items():
+        table.add_row(module or "(ports)", *(f"{part[key]:,}" for key in RESOURCES))
+    table.add_section()
+    table.add_row("all", *(f"{result[key]:,}" for key in RESOURCES))
+    table.add_row(f"of {result['device']}", *(f"{result[key] / result['available'][key]:.0%}"
+                                              for key in RESOURCES))
+    out.print(table)
+    out.print(f"LUT per adder: {result['lut_per_adder']}; {result['seconds']} s; "
+              + ", ".join(result["tool_versions"].values()))
+    if result["fmax_mhz"] is not None:
+        out.print(f"Fmax: {result['fmax_mhz']} MHz, speed grade {result['speed_grade']}")
+        for step in result["critical_path"]:
+            out.print(f"  {step['ns']:6.2f} ns {step['kind']:10} {step['to']}", markup=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Synthesise, print the figures; exit code 1 where placed and below ``--mhz``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--target", default="ecp5-85k", help=", ".join(TARGETS))
+    parser.add_argument("--component", default="accelerator", choices=COMPONENTS)
+    parser.add_argument("--groups", type=int, help="groups, instead of the preset's")
+    parser.add_argument("--mhz", type=float, default=100, help="clock rate to aim at")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-place", action="store_true", help="only synthesise")
+    parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
+    given = parser.parse_args(arguments)
+    preset, target = get_preset(given.preset), get_target(given.target)
+    name = f"{preset.name}-{target.name}"
+    if given.groups:
+        preset = dataclasses.replace(preset, groups=given.groups)
+        name += f"-{given.groups}"
+    if given.component != "accelerator":
+        name = f"{given.component}-{name}"
+    try:
+        with progress() as step:
+            result = synthesise(given.component, preset, target, name, step,
+                                megahertz=given.mhz, seed=given.seed,
+                                options=tuple(given.options), place=not given.no_place)
+    except tools.SynthesisError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if given.component == "accelerator" and not given.groups and not given.no_place:
+        _record(result)
+    _show(result)
+    return 0 if result["fmax_mhz"] is None or result["fmax_mhz"] >= given.mhz else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

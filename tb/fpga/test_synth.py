@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flow: its figures, its cache, its history, and tools that fail."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from hw import frame
+from hw.presets import get_preset
+from sw.fpga import synth, tools
+from sw.fpga.targets import TARGETS
+
+YOSYS = """#!/usr/bin/env python3
+import json, re, sys
+if "--version" in sys.argv:
+    print("Yosys 1.2, of a test")
+    raise SystemExit
+print("3.1. Executing PROC pass (convert processes to netlists).")
+script = sys.argv[2]
+open("{calls}", "a").write("yosys\\n")
+cells = {{f"dut.a.x{{n}}": {{"type": kind, "port_directions": {{}}, "connections": {{}}}}
+         for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
+open(re.search("write_json (.*)", script)[1], "w").write(
+    json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}}}}}}}))
+"""
+NEXTPNR = """#!/usr/bin/env python3
+import json, sys
+if "--version" in sys.argv:
+    print("nextpnr 0.1")
+    raise SystemExit
+open("{calls}", "a").write("nextpnr\\n")
+path = [{{"delay": 1.25, "type": "logic", "to": {{"cell": "dut.compute.engine.group_1.row"}}}}]
+json.dump({{"utilization": {{"TRELLIS_COMB": {{"used": 7}}, "DP16KD": {{"used": 1}}}},
+           "fmax": {{"clk": {{"achieved": 123.456}}}},
+           "critical_paths": [{{"from": "posedge clk", "to": "posedge clk", "path": path}},
+                              {{"from": "<async>", "to": "posedge clk", "path": []}}]}},
+          open(sys.argv[sys.argv.index("--report") + 1], "w"))
+"""
+
+
+@pytest.fixture
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A flow of two programs that only pretend; the file that says which ones ran."""
+    calls = tmp_path / "calls"
+    plant(tmp_path, monkeypatch, YOSYS.format(calls=calls, luts=1), NEXTPNR.format(calls=calls))
+    monkeypatch.setattr(synth, "OUTPUT", tmp_path / "synth")
+    monkeypatch.setattr(synth, "HISTORY", tmp_path / "history.csv")
+    return calls
+
+
+def plant(folder: Path, monkeypatch: pytest.MonkeyPatch, yosys: str, nextpnr: str) -> None:
+    for name, text in (("yosys", yosys), ("nextpnr-ecp5", nextpnr)):
+        program = folder / name
+        program.write_text(text)
+        program.chmod(0o755)
+    monkeypatch.setattr(tools, "find", lambda tool: str(folder / tool))
+    tools.version.cache_clear()
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "history.csv").read_text().splitlines()))
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    yield
+    tools.version.cache_clear()
+
+
+ARGUMENTS = ["--component", "walker", "--preset", "tiny"]
+
+
+def test_figures(flow: Path, tmp_path: Path, capsys) -> None:
+    assert synth.main([*ARGUMENTS, "--mhz", "120"]) == 0
+    result = json.loads((tmp_path / "synth" / "walker-tiny-ecp5-85k.json").read_text())
+    assert {key: result[key] for key in (
+        "adders", "lut", "ff", "block_ram", "dsp", "fmax_mhz", "speed_grade")} == {
+        "adders": 16, "lut": 7, "ff": 0, "block_ram": 1, "dsp": 0, "fmax_mhz": 123.5,
+        "speed_grade": "6"}
+    assert result["per_module"]["a"]["lut"] == 2
+    assert result["tool_versions"] == {"yosys": "Yosys 1.2", "nextpnr-ecp5": "nextpnr 0.1"}
+    assert result["critical_path"] == [{
+        "ns": 1.25, "kind": "logic", "module": "compute.engine.group",
+        "to": "dut.compute.engine.group_1.row"}]
+    assert "Fmax: 123.5 MHz, speed grade 6" in capsys.readouterr().out
+    assert not (tmp_path / "history.csv").exists()  # only the whole accelerator's figures
+
+
+def test_too_slow(flow: Path) -> None:
+    assert synth.main([*ARGUMENTS, "--mhz", "124"]) == 1
+
+
+def test_what_was_done_is_not_done_again(flow: Path) -> None:
+    for arguments in (ARGUMENTS, ARGUMENTS, [*ARGUMENTS, "--seed", "2"]):
+        assert synth.main(arguments) == 0
+    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr"]
+
+
+def test_only_resources(flow: Path, tmp_path: Path) -> None:
+    assert synth.main([*ARGUMENTS, "--target", "xcup-kv260"]) == 0
+    result = json.loads((tmp_path / "synth" / "walker-tiny-xcup-kv260.json").read_text())
+    assert result["fmax_mhz"] is None and result["speed_grade"] is None and result["lut"] == 2
+    assert flow.read_text().split() == ["yosys"]
+
+
+def test_history(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for each change, none for the same figures again."""
+    monkeypatch.setattr(frame, "framed", lambda component, preset: f"{component} {preset.name}")
+    for arguments in ([], [], ["--target", "ecp5-25k"]):
+        assert synth.main(arguments) == 0
+    assert [row["target"] for row in history(tmp_path)] == [
+        "ecp5-85k", "ecp5-25k"]
+    plant(tmp_path, monkeypatch, YOSYS.format(calls=flow, luts=2),
+          NEXTPNR.format(calls=flow).replace("123.456", "98.96"))
+    monkeypatch.setattr(frame, "framed", lambda component, preset: "another one")
+    assert synth.main([]) == 1
+    rows = history(tmp_path)
+    assert [(row["target"], row["fmax_mhz"]) for row in rows] == [
+        ("ecp5-85k", "123.5"), ("ecp5-25k", "123.5"), ("ecp5-85k", "99.0")]
+
+
+def test_too_large(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    plant(tmp_path, monkeypatch, YOSYS.format(calls=flow, luts=24288), NEXTPNR)
+    assert synth.main([*ARGUMENTS, "--target", "ecp5-25k"]) == 2
+    assert ("error: walker-tiny-ecp5-25k does not fit LFE5U-25F: 24289 of 24288 lut"
+            in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("#!/bin/sh\ncase $* in *version*) echo 1;; *) exit 3;; esac\n", "exit code 3: see "),
+    ("#!/bin/sh\ncase $* in *version*) echo 1;; *) exec sleep 60;; esac\n",
+     "yosys took more than 0 s: see ")])
+def test_a_tool_that_fails(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys,
+                           text: str, said: str) -> None:
+    plant(tmp_path, monkeypatch, text, NEXTPNR)
+    monkeypatch.setattr(synth, "LIMIT", 0)
+    assert synth.main(ARGUMENTS) == 2
+    assert said in capsys.readouterr().err
+    assert not list((tmp_path / "synth").glob("*.json"))
+
+
+def test_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda tool: None)
+    with pytest.raises(tools.SynthesisError, match="no nextpnr-ice40: install"):
+        tools.find("nextpnr-ice40")
+
+
+def test_native_tools_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda tool: f"/opt/{tool}")
+    tools.find.cache_clear()
+    try:
+        assert tools.find("yosys") == "/opt/yosys"
+    finally:
+        tools.find.cache_clear()
+
+
+def test_names_agree() -> None:
+    assert tuple(sorted(frame.COMPONENTS)) == synth.COMPONENTS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["ecp5-25k", "xc7-z020", "xcup-kv260"])
+def test_a_component(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    """A real one, small: every count is there."""
+    monkeypatch.setattr(synth, "OUTPUT", synth.OUTPUT / "test")  # YoWASP's tools don't see /tmp
+    with synth.progress() as step:
+        result = synth.synthesise(
+            "walker", dataclasses.replace(get_preset("tiny"), name="tiny"), TARGETS[target],
+            f"walker-tiny-{target}", step)
+    assert result["lut"] > 200 and result["ff"] > 200 and result["dsp"] == 0
+    assert result["lut"] >= sum(part["lut"] for part in result["per_module"].values()) * 0.8
+    if TARGETS[target].place:
+        assert result["fmax_mhz"] > 50 and result["critical_path"]
