@@ -43,12 +43,13 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
             if isinstance(bit, int) and name.count(".") > nets.get(bit, "").count("."):
                 nets[bit] = name
     outputs = {name: list(_bits(cell, "output")) for name, cell in cells.items()}
+    scopes = {name.lstrip("\\") for name, cell in cells.items() if cell["type"] == "$scopeinfo"}
     modules: dict[str, str] = {}
     for name in cells:
         said = name if not name.startswith("$") and "." in name.lstrip("\\") else next(
             (nets[bit] for bit in outputs[name] if bit in nets), None)
         if said is not None:
-            modules[name] = module_of(said)
+            modules[name] = module_of(_in_scope(said, scopes))
     _spread(cells, outputs, modules)
     total = dict.fromkeys(RESOURCES, 0.0)
     parts: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(RESOURCES, 0.0))
@@ -60,6 +61,14 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
     return {**{key: _whole(value) for key, value in total.items()},
             "per_module": {module: {key: _whole(value) for key, value in part.items()}
                            for module, part in sorted(parts.items())}}
+
+
+def _in_scope(name: str, scopes: set[str]) -> str:
+    """The name, without the parts that are no component (fields of a structure have dots too)."""
+    scope = name.lstrip("\\").rpartition(".")[0]
+    while scopes and scope and scope not in scopes:
+        scope = scope.rpartition(".")[0]
+    return f"{scope}."
 
 
 def _spread(cells, outputs, modules: dict[str, str]) -> None:

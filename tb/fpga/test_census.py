@@ -46,6 +46,15 @@ def test_cells_by_module() -> None:
         "control.fetcher": {"lut": 1, "ff": 0, "block_ram": 0, "dsp": 0}}}
 
 
+def test_fields_of_a_structure_are_no_module() -> None:
+    found = census(netlist({
+        "dut.compute": cell("$scopeinfo", [], []), "dut": cell("$scopeinfo", [], []),
+        "$a": cell("LUT4", [], [1]), "$b": cell("LUT4", [], [2])},
+        {"dut.compute.entry.row": [1], "dut.burst.length": [2]}), TARGETS["ecp5-85k"])
+    assert {module: part["lut"] for module, part in found["per_module"].items()} == {
+        "": 1, "compute": 1}
+
+
 def test_half_a_block_ram() -> None:
     cells = {f"m{n}": cell("RAMB18E2", [], [n]) for n in range(3)}
     assert census(netlist(cells, {}), TARGETS["xcup-kv260"])["block_ram"] == 1.5
