@@ -95,7 +95,7 @@ imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (2
 	$(BIN)/python -m sw.imagenet v3 --levels planes --json build/imagenet/v3_planes.json
 	$(BIN)/python -m sw.imagenet v3 --levels steps --json build/imagenet/v3_steps.json
 
-synth: $(STAMP) ## synthesise PRESET for TARGET, place and route it on an ECP5 (tiny: 10 minutes)
+synth: $(STAMP) ## synthesise PRESET for TARGET, place and route it on an ECP5 (tiny: 12 minutes)
 	$(BIN)/python -m sw.fpga.synth --preset $(PRESET) --target $(TARGET) $(SYNTH)
 
 fusesoc: $(STAMP) ## FuseSoC: Verilator's lint of tiny, and its registers in simulation (2 minutes)

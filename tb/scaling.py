@@ -35,6 +35,7 @@ DOUBLED = {"before": {"time_steps": 2, "side": 32, "batch": 2},
            "time steps": {"time_steps": 4, "side": 32, "batch": 2},
            "side": {"time_steps": 2, "side": 64, "batch": 2},
            "batch": {"time_steps": 2, "side": 32, "batch": 4}}
+MOST = max(case["batch"] for case in DOUBLED.values())
 
 
 def scaled(adders: int) -> Preset:
@@ -61,7 +62,7 @@ def _shipped(time_steps: int, side: int, step: Step) -> tuple[IntegerModel, Imag
         model = quantise_checkpoint(ROOT / "models" / f"{SHIPPED}.safetensors", paths[0],
                                     name=SHIPPED, time_steps=time_steps, size=(side, side),
                                     step=step)
-        return model, load_images(paths[1], model, limit=8)
+        return model, load_images(paths[1], model, limit=MOST)
 
 
 def _record(model: IntegerModel, images: Images, preset: Preset, batch: int,

@@ -18,9 +18,9 @@ from sw.model_file import IntegerModel, Layer
 __all__ = ["AC", "MAC", "PapersEnergy", "papers_energy"]
 
 AC = 0.9
-"""pJ of a synaptic operation: an addition of the table `horowitz-45nm`, floating point."""
+"""pJ of a synaptic operation: a floating point addition, from the source of `horowitz-45nm`."""
 MAC = 4.6
-"""pJ of a multiplication and addition, likewise."""
+"""pJ of a multiplication (3.7) and addition, likewise."""
 
 
 @dataclass(frozen=True)

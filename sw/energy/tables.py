@@ -27,10 +27,6 @@ class EnergyTable:
     """Addition of 8-bit integers."""
     add_32: float
     """Addition of 32-bit integers."""
-    add_float: float
-    """Addition of 32-bit floating point numbers."""
-    multiply_float: float
-    """Multiplication of 32-bit floating point numbers."""
     sram: tuple[tuple[int, float], ...]
     """(bytes of the memory, 64 bits read from it), the smallest first."""
     dram: float
@@ -65,14 +61,14 @@ TABLES = {table.name: table for table in (
         name="horowitz-45nm",
         source="M. Horowitz, \"Computing's Energy Problem (and what we can do about it)\", ISSCC "
                "2014: 45 nm, 0.9 V",
-        add_8=0.03, add_32=0.1, add_float=0.9, multiply_float=3.7,
+        add_8=0.03, add_32=0.1,
         sram=((8 * KIB, 10.0), (32 * KIB, 20.0), (1024 * KIB, 100.0)),
         dram=1300.0, dram_high=2600.0),
     EnergyTable(
         name="jouppi-7nm",
         source="N. Jouppi et al., \"Ten Lessons From Three Generations Shaped Google's TPUv4i\", "
                "ISCA 2021, table 2: 7 nm; DRAM: DDR3/4",
-        add_8=0.007, add_32=0.03, add_float=0.38, multiply_float=1.31,
+        add_8=0.007, add_32=0.03,
         sram=((8 * KIB, 7.5), (32 * KIB, 8.5), (1024 * KIB, 14.0)),
         dram=1300.0, dram_high=1300.0),
 )}

@@ -3,9 +3,10 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from sw.fpga.targets import Target
+from sw.fpga.tools import SynthesisError
 
 __all__ = ["RESOURCES", "census", "module_of"]
 
@@ -15,12 +16,15 @@ DEPTH = 3
 _ROUNDS = 20
 
 
-def module_of(name: str) -> str:
+def module_of(name: str, scopes: Container[str] = ()) -> str:
     """The component that a flattened name lies in: at most DEPTH levels, copies as one.
 
-    ``dut.compute.engine.group_3.lanes.accumulator_7`` is in ``compute.engine.group``.
+    ``dut.compute.engine.group_3.lanes.accumulator_7`` is in ``compute.engine.group``. Where the
+    ``scopes`` are known, other parts of the name (fields of a structure) don't count.
     """
     path = name.lstrip("\\").split(".")[:-1]
+    while scopes and path and ".".join(path) not in scopes:
+        path.pop()
     if path and path[0] == "dut":
         path = path[1:]
     return ".".join(re.sub(r"_\d+$", "", part) for part in path[:DEPTH])
@@ -31,10 +35,15 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
 
     A flattened cell keeps its module where its name, or the name of a net that it drives, still
     says it. A LUT that optimisation left without a name counts to the module of a cell that it
-    drives, so shares at the borders of modules are approximate; sums are exact.
+    drives, so shares at the borders of modules are approximate; sums are exact. Raises
+    SynthesisError where a module was not flattened: its cells would be missing.
     """
     top = netlist["modules"]["top"]
     cells = top["cells"]
+    for name, cell in cells.items():
+        kind = netlist["modules"].get(cell["type"])
+        if kind and not kind.get("attributes", {}).keys() & {"blackbox", "whitebox"}:
+            raise SynthesisError(f"module {cell['type']} was not flattened (cell {name})")
     nets: dict[int, str] = {}  # bit: the name that says most
     for name, net in top["netnames"].items():
         if net.get("hide_name") or name.startswith("$"):
@@ -49,7 +58,7 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
         said = name if not name.startswith("$") and "." in name.lstrip("\\") else next(
             (nets[bit] for bit in outputs[name] if bit in nets), None)
         if said is not None:
-            modules[name] = module_of(_in_scope(said, scopes))
+            modules[name] = module_of(said, scopes)
     _spread(cells, outputs, modules)
     total = dict.fromkeys(RESOURCES, 0.0)
     parts: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(RESOURCES, 0.0))
@@ -61,14 +70,6 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
     return {**{key: _whole(value) for key, value in total.items()},
             "per_module": {module: {key: _whole(value) for key, value in part.items()}
                            for module, part in sorted(parts.items())}}
-
-
-def _in_scope(name: str, scopes: set[str]) -> str:
-    """The name, without the parts that are no component (fields of a structure have dots too)."""
-    scope = name.lstrip("\\").rpartition(".")[0]
-    while scopes and scope and scope not in scopes:
-        scope = scope.rpartition(".")[0]
-    return f"{scope}."
 
 
 def _spread(cells, outputs, modules: dict[str, str]) -> None:

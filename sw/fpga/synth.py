@@ -22,12 +22,12 @@ from pathlib import Path
 
 from rich.table import Table
 
-from hw.presets import Preset, get_preset
+from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
 from sw.fpga import tools
 from sw.fpga.census import RESOURCES, census, module_of
-from sw.fpga.targets import TARGETS, Target, get_target
+from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
 __all__ = ["COMPONENTS", "main", "synthesise"]
 
@@ -46,8 +46,8 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
                place: bool = True) -> dict[str, object]:
     """The figures of a component of ``hw.frame.COMPONENTS``, also in ``OUTPUT/NAME.json``.
 
-    ``options`` are more arguments for nextpnr. Without ``place`` nothing is placed. Raises
-    SynthesisError.
+    ``options`` are more arguments for nextpnr. Without ``place`` nothing is placed. Where it is,
+    the sums are nextpnr's, and ``per_module`` still of the netlist. Raises SynthesisError.
     """
     place = place and bool(target.place)
     step(f"{name}: generating RTLIL", 0, 0)
@@ -55,10 +55,9 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    recipe = [text, target.synthesis, *versions.values()]
-    folder = OUTPUT / "cache" / _digest(recipe)
-    netlist = folder / "netlist.json"
-    if not (folder / "census.json").exists():
+    folder = OUTPUT / "cache" / _digest([text, target.synthesis, versions["yosys"]])
+    netlist, figures = folder / "netlist.json", folder / "figures.json"
+    if not figures.exists():
         folder.mkdir(parents=True, exist_ok=True)
         source = folder / "source.il"
         write_bytes(source, text.encode())
@@ -68,36 +67,33 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         tools.run("yosys", ["-p", script], folder / "yosys.log", step, seconds=LIMIT)
         partial.replace(netlist)
         source.unlink()
-        found = census(json.loads(netlist.read_text()), target)
-        write_json(folder / "census.json",
-                   {"seconds": round(time.monotonic() - started), **found})
-    found = json.loads((folder / "census.json").read_text())
+        write_json(figures, {"seconds": round(time.monotonic() - started)})
+    seconds = json.loads(figures.read_text())["seconds"]
+    found = census(json.loads(netlist.read_text()), target)
     result = {
         "preset": preset.name, "component": component, "target": target.name,
         "device": target.device, "adders": preset.adders,
         **{key: found[key] for key in RESOURCES},
         "lut_per_adder": round(found["lut"] / preset.adders, 1),
         "available": target.available, "fmax_mhz": None, "speed_grade": target.speed_grade or None,
-        "seconds": found["seconds"], "tool_versions": versions, "hardware": hardware,
+        "seconds": seconds, "tool_versions": versions, "hardware": hardware,
         "per_module": found["per_module"], "critical_path": []}
     if place:
         missing = [key for key in RESOURCES if found[key] > target.available[key]]
         if missing:
             raise tools.SynthesisError(f"{name} does not fit {target.device}: " + ", ".join(
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
-        result |= _placed(target, folder, netlist, name, step, megahertz, seed, options,
-                          found["seconds"])
+        result |= _placed(target, netlist, step, megahertz, seed, options, seconds)
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
-def _placed(target: Target, folder: Path, netlist: Path, name: str, step: tools.Step,
-            megahertz: float, seed: int, options: tuple[str, ...],
-            seconds: int) -> dict[str, object]:
-    """What placing and routing changes of the figures."""
+def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seed: int,
+            options: tuple[str, ...], seconds: int) -> dict[str, object]:
+    """What placing and routing changes of the figures; ``seconds`` were spent before."""
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz), "--seed", str(seed), "--router", "router2", *options]
-    work = folder / _digest([*arguments, tools.version(tool)])
+    work = netlist.parent / _digest([*arguments, tools.version(tool)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
@@ -180,22 +176,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
     given = parser.parse_args(arguments)
-    preset, target = get_preset(given.preset), get_target(given.target)
-    name = f"{preset.name}-{target.name}"
-    if given.groups:
-        preset = dataclasses.replace(preset, groups=given.groups)
-        name += f"-{given.groups}"
-    if given.component != "accelerator":
-        name = f"{given.component}-{name}"
     try:
+        preset, target = get_preset(given.preset), get_target(given.target)
+        name = f"{preset.name}-{target.name}"
+        if given.groups is not None:
+            preset = dataclasses.replace(preset, groups=given.groups)
+            name += f"-{given.groups}"
+        if given.component != "accelerator":
+            name = f"{given.component}-{name}"
         with progress() as step:
             result = synthesise(given.component, preset, target, name, step,
                                 megahertz=given.mhz, seed=given.seed,
                                 options=tuple(given.options), place=not given.no_place)
-    except tools.SynthesisError as error:
+    except (PresetError, TargetError, tools.SynthesisError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if given.component == "accelerator" and not given.groups and not given.no_place:
+    if given.component == "accelerator" and given.groups is None and not given.no_place:
         _record(result)
     _show(result)
     return 0 if result["fmax_mhz"] is None or result["fmax_mhz"] >= given.mhz else 1

@@ -36,7 +36,7 @@ _ECP5_CELLS = {
 
 _XILINX_CELLS = {
     **{f"LUT{n}": ("lut", 1) for n in range(1, 7)}, "LUT6_2": ("lut", 1),
-    "SRL16E": ("lut", 1), "SRLC16E": ("lut", 1), "SRLC32E": ("lut", 1),
+    "INV": ("lut", 1), "SRL16E": ("lut", 1), "SRLC16E": ("lut", 1), "SRLC32E": ("lut", 1),
     # LUTs that serve as memory, of 64 bits each (two ports: twice)
     "RAM32X1D": ("lut", 2), "RAM64X1D": ("lut", 2), "RAM128X1D": ("lut", 4),
     "RAM256X1D": ("lut", 8), "RAM32M": ("lut", 4), "RAM64M": ("lut", 4),
@@ -62,11 +62,11 @@ TARGETS = {target.name: target for target in (
     _ecp5("85k", 83640, 208, 156), _ecp5("45k", 43848, 108, 72), _ecp5("25k", 24288, 56, 28),
     # AMD's DS190 (Zynq-7000) and DS987 (Kria K26); block RAM of 36 kbit
     Target(name="xc7-z020", device="XC7Z020", speed_grade="",
-           synthesis="synth_xilinx -family xc7 -top top -noiopad -noclkbuf",
+           synthesis="synth_xilinx -family xc7 -top top -flatten -noiopad -noclkbuf",
            cells=_XILINX_CELLS,
            available={"lut": 53200, "ff": 106400, "block_ram": 140, "dsp": 220}),
     Target(name="xcup-kv260", device="XCK26", speed_grade="",
-           synthesis="synth_xilinx -family xcup -top top -noiopad -noclkbuf",
+           synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf",
            cells=_XILINX_CELLS,
            available={"lut": 117120, "ff": 234240, "block_ram": 144, "dsp": 1248}),
 )}

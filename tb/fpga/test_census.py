@@ -5,6 +5,7 @@ import pytest
 
 from sw.fpga.census import census, module_of
 from sw.fpga.targets import TARGETS, TargetError, get_target
+from sw.fpga.tools import SynthesisError
 
 
 def cell(kind: str, inputs: list[int], outputs: list[int]) -> dict[str, object]:
@@ -53,6 +54,16 @@ def test_fields_of_a_structure_are_no_module() -> None:
         {"dut.compute.entry.row": [1], "dut.burst.length": [2]}), TARGETS["ecp5-85k"])
     assert {module: part["lut"] for module, part in found["per_module"].items()} == {
         "": 1, "compute": 1}
+
+
+def test_what_was_not_flattened_is_refused() -> None:
+    given = netlist({"dut": cell("top.dut", [], [])}, {})
+    given["modules"]["LUT4"] = {"attributes": {"blackbox": "1"}, "cells": {}}
+    given["modules"]["top"]["cells"]["$lut"] = cell("LUT4", [], [])
+    assert census(given, TARGETS["ecp5-85k"])["lut"] == 1
+    given["modules"]["top.dut"] = {"attributes": {}, "cells": {"a": cell("LUT4", [], [])}}
+    with pytest.raises(SynthesisError, match=r"module top.dut was not flattened"):
+        census(given, TARGETS["ecp5-85k"])
 
 
 def test_half_a_block_ram() -> None:
