@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The registers of the accelerator, declared once.
 
-The register bank, the driver, the C header and docs/registers.md follow from this list. Addresses
-are assigned by order, four bytes each. Imports no Amaranth.
+The register bank, the driver, the C header, the Python module and docs/registers.md follow from
+this list. Addresses are assigned by order, four bytes each. Imports no Amaranth.
 
     python -m hw.regmap            # writes docs/registers.md
 """
@@ -12,12 +12,14 @@ from __future__ import annotations
 import dataclasses
 import enum
 import hashlib
+from collections.abc import Iterator
 
 from hw.descriptor import FORMATS
 from hw.presets import Preset
 
 __all__ = ["ADDRESS_BITS", "COUNTERS", "REGISTERS", "STALLS", "STALL_CAUSES", "VERSION", "Access",
-           "ErrorCode", "Field", "Register", "address", "c_header", "identity", "markdown"]
+           "ErrorCode", "Field", "Register", "address", "c_header", "identity", "markdown",
+           "python_module"]
 
 VERSION = 0x0001_0000
 """Major version in the upper half, minor in the lower."""
@@ -176,31 +178,58 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _constants() -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and meaning of each address, mask and lowest bit."""
+    for register in REGISTERS:
+        yield register.name, f"{address(register.name):#05x}", register.text
+        for field, (name, lsb, width) in zip(register.fields, register.ports(), strict=False):
+            yield f"{name}_mask", f"{((1 << width) - 1) << lsb:#x}", field.text
+            yield f"{name}_shift", f"{lsb}", ""
+
+
+def _values(preset: Preset) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and meaning of what constant registers read as."""
+    yield "identity_value", f"{identity(preset):#010x}", "what identity reads as"
+    yield "version_value", f"{VERSION:#010x}", "what version reads as"
+
+
 def c_header(preset: Preset) -> str:
     """Return the registers of a preset's accelerator as a C header.
 
     Byte addresses, the mask and lowest bit of each field, error codes, and what identity and
     version must read as. The preprocessor alone understands it: it suits assembler, too.
     """
+    def define(name: str, value: str, text: str = "") -> str:
+        return f"#define ADDEND_{name.upper()} {value}u" + (f" /* {text} */" if text else "")
+
     lines = ["/* SPDX-License-Identifier: Apache-2.0",
              f" * Registers of Addend, preset {preset.name}. Generated from hw/regmap.py. */",
-             "#ifndef ADDEND_REGISTERS_H", "#define ADDEND_REGISTERS_H", ""]
+             "#ifndef ADDEND_REGISTERS_H", "#define ADDEND_REGISTERS_H", "",
+             *(define(*constant) for constant in _constants()), "",
+             *(define(*constant) for constant in _values(preset)), "",
+             *(define(f"error_{code.name}", f"{code.value}") for code in ErrorCode), "", "#endif"]
+    return "\n".join(lines) + "\n"
 
-    def define(name: str, value: str, text: str = "") -> None:
-        lines.append(f"#define ADDEND_{name.upper()} {value}" + (f" /* {text} */" if text else ""))
 
-    for register in REGISTERS:
-        define(register.name, f"{address(register.name):#05x}u", register.text)
-        for field, (name, lsb, width) in zip(register.fields, register.ports(), strict=False):
-            define(f"{name}_mask", f"{((1 << width) - 1) << lsb:#x}u", field.text)
-            define(f"{name}_shift", f"{lsb}u")
-    lines.append("")
-    define("identity_value", f"{identity(preset):#010x}u", "what identity reads as")
-    define("version_value", f"{VERSION:#010x}u", "what version reads as")
-    lines.append("")
-    for code in ErrorCode:
-        define(f"error_{code.name}", f"{code.value}u")
-    return "\n".join([*lines, "", "#endif"]) + "\n"
+def python_module(preset: Preset) -> str:
+    """Return the registers of a preset's accelerator as a Python module of its own.
+
+    What the C header has, under the same names without ADDEND_, and the error codes as an
+    ``enum.IntEnum``. It imports nothing else, so that it can be copied to a board.
+    """
+    def assign(name: str, value: str, text: str = "") -> str:
+        return f"{name.upper()} = {value}" + (f"  # {text}" if text else "")
+
+    lines = ["# SPDX-License-Identifier: Apache-2.0",
+             f'"""Registers of Addend, preset {preset.name}. Generated from hw/regmap.py.',
+             "", "Byte addresses, the mask and lowest bit of each field, what identity and version",
+             'must read as, and the error codes."""', "", "import enum", "",
+             *(assign(*constant) for constant in _constants()), "",
+             *(assign(*constant) for constant in _values(preset)), "", "",
+             "class ErrorCode(enum.IntEnum):",
+             '    """Why a run was stopped: what error_code reads as."""', "",
+             *(f"    {code.name} = {code.value}" for code in ErrorCode)]
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def export_verilog(preset: Preset, folder: Path, core: str | None = None,
 
     NAME.v (self-contained), NAME_template.v (a module that instantiates it), NAME_ports.md (a
     table), NAME.sdc, NAME.xdc and NAME.lpf (constraints for that clock rate), NAME.json (the
-    sizes); for the accelerator also NAME_registers.h.
+    sizes); for the accelerator also NAME_registers.h and NAME_registers.py.
     """
     # not at the top: only this needs Amaranth
     from hw import generate, ports
@@ -108,6 +108,7 @@ def export_verilog(preset: Preset, folder: Path, core: str | None = None,
         **{f"{name}.{suffix}": text(megahertz) for suffix, text in FORMATS.items()}}
     if core is None:
         contents[f"{name}_registers.h"] = regmap.c_header(preset)
+        contents[f"{name}_registers.py"] = regmap.python_module(preset)
     for file, text in contents.items():
         write_bytes(folder / file, text.encode())
     parameters = folder / f"{name}.json"

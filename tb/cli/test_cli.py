@@ -212,7 +212,8 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     top = "addend" if core is None else f"addend_{core}"
     assert f"module {top}(" in (tmp_path / f"{top}.v").read_text()
     assert json.loads((tmp_path / f"{top}.json").read_text())["top"] == top
-    assert (tmp_path / "addend_registers.h").exists() == (core is None)
+    for suffix in ("h", "py"):
+        assert (tmp_path / f"addend_registers.{suffix}").exists() == (core is None)
     assert f"Ports of `{top}`, preset tiny" in (tmp_path / f"{top}_ports.md").read_text()
     template = (tmp_path / f"{top}_template.v").read_text()
     assert f"{top} {top}_0 (" in template

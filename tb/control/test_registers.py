@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The register list and what is generated from it."""
 
+import ast
 import dataclasses
+import enum
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -40,21 +43,64 @@ def test_identity_names_the_preset():
     assert regmap.identity(changed) not in identities
 
 
-def test_c_header(tmp_path):
-    """A C compiler sees the addresses, fields, codes and identity that the driver uses."""
-    preset = PRESETS["tiny"]
+def exported(preset):
+    """Return what any export must say, by name: addresses, fields, codes and identity."""
     values = {register.name: regmap.address(register.name) for register in regmap.REGISTERS}
     values |= {f"error_{code.name}": code.value for code in regmap.ErrorCode}
     values |= {"identity_value": regmap.identity(preset), "version_value": regmap.VERSION}
     for register in regmap.REGISTERS:
         for name, lsb, width in register.ports() if register.fields else ():
             values |= {f"{name}_mask": ((1 << width) - 1) << lsb, f"{name}_shift": lsb}
+    return {name.upper(): value for name, value in values.items()}
+
+
+def in_c(header):
+    """Return the numbers of a C header, by name."""
+    return {name: int(value, 0) for name, value in re.findall(
+        r"^#define ADDEND_(\w+) (\w+)u\b", header, re.MULTILINE)}
+
+
+def in_python(text):
+    """Run a module by itself and return its numbers, by name as in the C header."""
+    imported = [alias.name for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names]
+    assert imported == ["enum"]
+    found = {}
+    exec(compile(text, "registers", "exec"), found)
+    codes = found["ErrorCode"]
+    assert issubclass(codes, enum.IntEnum)
+    return ({name: value for name, value in found.items() if isinstance(value, int)}
+            | {f"ERROR_{code.name}": code.value for code in codes})
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_python_module(preset):
+    """It says what the register list says, and what the C header says."""
+    text = regmap.python_module(preset)
+    assert in_python(text) == exported(preset) == in_c(regmap.c_header(preset))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("STATUS = 0x00c", "STATUS = 0x010"), ("_IRQ_MASK = 0x8", "_IRQ_MASK = 0x4"),
+    ("_IRQ_SHIFT = 3", "_IRQ_SHIFT = 2"), ("NO_END = 11", "NO_END = 12"),
+    ("LAYER = 0x01c", "LEVEL = 0x01c"), ("VERSION_VALUE = 0x0001", "VERSION_VALUE = 0x0002")])
+def test_a_wrong_python_module_is_seen(right, wrong):
+    preset = PRESETS["tiny"]
+    text = regmap.python_module(preset)
+    assert right in text
+    assert in_python(text.replace(right, wrong)) != exported(preset)
+
+
+def test_c_header(tmp_path):
+    """A C compiler sees the addresses, fields, codes and identity that the driver uses."""
+    preset = PRESETS["tiny"]
+    values = exported(preset)
     header = regmap.c_header(preset)
     assert header.count("#define") == len(values) + 1     # and the guard
     (tmp_path / "registers.h").write_text(header)
     program = tmp_path / "check.c"
     program.write_text('#include "registers.h"\n#include "registers.h"\n' + "".join(
-        f"_Static_assert(ADDEND_{name.upper()} == {value}u, \"{name}\");\n"
+        f"_Static_assert(ADDEND_{name} == {value}u, \"{name}\");\n"
         for name, value in values.items()))
     command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", program]
     subprocess.run(command, check=True)
