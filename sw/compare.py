@@ -21,6 +21,7 @@ from sw.images import Images
 from sw.model_file import IntegerModel, Layer
 from sw.report import Difference, layer_differences
 from sw.run import Step, checked_jobs, failure_text, run, silent
+from sw.simulated_device import SimulatedDevice
 
 __all__ = ["Comparison", "ImageComparison", "compare"]
 
@@ -96,7 +97,7 @@ def compare(model: IntegerModel, images: Images, preset: Preset, *, teacher_forc
     each layer on its own, from golden inputs, so that only layers that are wrong themselves
     differ. The other arguments are those of `sw.run.run`.
     """
-    open_device = open_device or partial(Device, layers=len(model.layers), stalls=stalls,
+    open_device = open_device or partial(SimulatedDevice, layers=len(model.layers), stalls=stalls,
                                          latency=latency, effort=effort)
     if teacher_forced:
         found = _each_layer(model, images, preset, open_device, checked_jobs(jobs), level_mode,

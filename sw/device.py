@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated accelerator that runs one compiled program for one batch after the other."""
+"""An accelerator that runs one compiled program for one batch after the other."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -9,42 +9,28 @@ import torch
 
 from sw.compile.program import Program
 from sw.driver import Counters, DeviceError, DeviceTimeout, Driver, Region
-from sw.layer_clock import LayerClock
+from sw.transport import Transport
 
-__all__ = ["POISON", "STALL", "Device", "OpenDevice"]
+__all__ = ["POISON", "Device", "OpenDevice"]
 
-STALL = 64
-"""Of 256 cycles, those in which `stalls` pauses each channel of the memory port."""
 POISON = 0xA5
 """What fills the writable memory before each image: a tensor that is not written differs."""
 
 
 class Device:
-    """A simulated accelerator with a program in its memory.
+    """An accelerator behind `transport` with a program in its memory.
 
-    `layers` counts the model's layers; `stalls` is the seed of random pauses on the memory port,
-    `latency` the memory's in cycles, `effort` the C++ compiler's for the simulation (default: for
-    long runs), `generator` the "module:function" of its Verilog (default: the accelerator's).
+    The program is compiled for that memory: its addresses lie there.
     """
 
-    failures: tuple[type[Exception], ...]
+    failures: tuple[type[Exception], ...] = (DeviceError, DeviceTimeout)
     """What `run` raises when the accelerator, not the input, is at fault."""
     failed = False
     """A run failed: the accelerator is not to be used again."""
 
-    def __init__(self, program: Program, layers: int, *, stalls: int | None = None,
-                 latency: int = 100, effort: str | None = None,
-                 generator: str | None = None) -> None:
-        # not at the top: the simulator needs Amaranth
-        from sim.build import FAST, GENERATOR
-        from sim.verilated import ProtocolError, VerilatedTransport
-
-        self.failures = DeviceError, DeviceTimeout, ProtocolError
-        self.program, self.latency, self.stalls = program, latency, stalls
-        self.transport = LayerClock(VerilatedTransport(
-            program.preset, memory_bytes=-(-(program.base + program.size) // 4096) * 4096,
-            effort=effort or FAST, generator=generator or GENERATOR), layers)
-        self.driver = Driver(self.transport, program.preset)
+    def __init__(self, program: Program, transport: Transport) -> None:
+        self.program, self.transport = program, transport
+        self.driver = Driver(transport, program.preset)
         self.driver.load(program.segments)
 
     @cached_property
@@ -56,23 +42,18 @@ class Device:
         self.transport.close()
 
     def run(self, given: Sequence[Mapping[str, torch.Tensor]],
-            number: int) -> tuple[Counters, list[int]]:
+            number: int) -> tuple[Counters, list[int] | None]:
         """Run the batch from image `number` on, from the tensors `given` of each image.
 
-        Returns counters, and cycles of each layer, of the whole batch. Raises one of `failures`;
-        what was written until then can be read all the same.
+        Returns counters, and cycles of each layer where they are known, of the whole batch. Raises
+        one of `failures`; what was written until then can be read all the same.
         """
-        program, memory = self.program, self.transport.memory
+        program, memory, origin = self.program, self.transport.memory, self.transport.base
         readable, writable = Region(*program.read_region), Region(*program.write_region)
-        memory[writable.base:writable.limit] = POISON
+        memory[writable.base - origin:writable.limit - origin] = POISON
         for place, tensors in enumerate(given):
             for name, value in tensors.items():
-                program.write_tensor(memory, name, value.numpy(), number=place)
-        self.transport.start()
-        # every image has a seed of its own, whichever device runs it, and whenever
-        self.transport.inner.set_timing(
-            self.latency, program.preset.beat_bytes, 0 if self.stalls is None else STALL,
-            0 if self.stalls is None else self.stalls + number)
+                program.write_tensor(memory, name, value.numpy(), origin, place)
         try:
             counters = self.driver.run(
                 program.address, program.count, readable, writable,
@@ -80,13 +61,13 @@ class Device:
         except self.failures:
             self.failed = True
             raise
-        return counters, self.transport.layers(counters.cycles)
+        return counters, None
 
     def tensors(self, names: Iterable[str], place: int = 0) -> dict[str, torch.Tensor]:
         """Tensors of an image of the batch, as they are in memory now."""
-        memory = self.transport.memory
+        memory, origin = self.transport.memory, self.transport.base
         return {name: torch.from_numpy(np.ascontiguousarray(
-            self.program.read_tensor(memory, name, number=place))) for name in names}
+            self.program.read_tensor(memory, name, origin, place))) for name in names}
 
 
 OpenDevice = Callable[[Program], Device]

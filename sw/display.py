@@ -61,7 +61,7 @@ def show_report(report: RunReport) -> None:
     """Images, the totals, and the verdict."""
     table = Table(title=f"{report.model} at T={report.time_steps}, {report.backend}"
                   + (f", {report.preset} ({report.adders} adders)"
-                     if report.backend == "rtl" else ""))
+                     if report.backend != "golden" else ""))
     for name in ("image", "class", "truth", "cycles", "useful additions", "utilisation", "equal"):
         table.add_column(name, justify="left" if name in ("image", "class", "truth") else "right")
     for image in report.images:

@@ -76,7 +76,8 @@ class Counters:
 class Driver:
     """One accelerator of a known preset.
 
-    Raises DeviceMismatch when the hardware isn't of ``preset``.
+    Addresses are the accelerator's: memory begins at ``transport.base``. Raises DeviceMismatch
+    when the hardware isn't of ``preset``.
     """
 
     def __init__(self, transport: Transport, preset: Preset) -> None:
@@ -97,19 +98,20 @@ class Driver:
 
     def load(self, segments: Iterable[tuple[int, bytes | np.ndarray]]) -> None:
         """Copy (address, content) segments to memory."""
-        memory = self.transport.memory
+        memory, base = self.transport.memory, self.transport.base
         for address, content in segments:
             if isinstance(content, np.ndarray):
                 content = np.ascontiguousarray(content).reshape(-1).view(np.uint8)
             else:
                 content = np.frombuffer(content, np.uint8)
             self._demand("segment", Region(address, address + content.size))
-            memory[address:address + content.size] = content
+            memory[address - base:address - base + content.size] = content
 
     def read(self, address: int, count: int) -> np.ndarray:
         """Return a copy of ``count`` bytes of memory."""
         self._demand("segment", Region(address, address + count))
-        return self.transport.memory[address:address + count].copy()
+        start = address - self.transport.base
+        return self.transport.memory[start:start + count].copy()
 
     def run(self, program: int, count: int, readable: Region, writable: Region, *,
             timeout: int = 1_000_000_000, watchdog: int = 1 << 20) -> Counters:
@@ -173,7 +175,7 @@ class Driver:
         return broken_limit(self.read(start, DESCRIPTOR_BYTES).tobytes(), self.preset)
 
     def _demand(self, what: str, region: Region) -> None:
-        size = self.transport.memory.size
-        if not 0 <= region.base <= region.limit <= size:
+        base, size = self.transport.base, self.transport.memory.size
+        if not base <= region.base <= region.limit <= base + size:
             raise RegionError(f"{what} {region.base:#x} to {region.limit:#x} isn't in the "
-                              f"{size:#x} bytes of memory")
+                              f"{size:#x} bytes of memory at {base:#x}")

@@ -34,6 +34,10 @@ class LayerClock(Transport):
     def memory(self) -> np.ndarray:
         return self.inner.memory
 
+    @property
+    def base(self) -> int:
+        return self.inner.base
+
     def read32(self, address: int) -> int:
         return self.inner.read32(address)
 

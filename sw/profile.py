@@ -15,10 +15,10 @@ from hw.descriptor import FORMATS, Flag, Opcode, Target
 from hw.presets import Preset
 from sw.compile.compiler import compile_model
 from sw.compile.program import Program
-from sw.device import Device
 from sw.golden.network import evaluate
 from sw.golden.useful import useful_additions, useful_outside_lanes
 from sw.model_file import IntegerModel, Layer
+from sw.simulated_device import SimulatedDevice
 
 __all__ = ["CAUSES", "Profile", "ProfileError", "profile"]
 
@@ -135,7 +135,8 @@ def profile(model: IntegerModel, images: torch.Tensor, preset: Preset, *,
     from sim.build import FAST, PROBED  # not at the top: the simulator needs Amaranth
 
     program = compile_model(model, preset, level_mode=level_mode, batch=len(images))
-    device = Device(program, len(model.layers), effort=effort or FAST, generator=PROBED)
+    device = SimulatedDevice(program, len(model.layers), effort=effort or FAST,
+                             generator=PROBED)
     try:
         counters, _ = device.run([{model.input.tensor: image} for image in images], 0)
         states, events = device.transport.inner.profile()

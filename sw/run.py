@@ -19,6 +19,7 @@ import torch
 
 from hw.presets import Preset
 from sw.compile.compiler import compile_model
+from sw.compile.program import Program
 from sw.device import Device, OpenDevice
 from sw.driver import DeviceError
 from sw.errors import AddendError
@@ -33,11 +34,12 @@ from sw.models.load import load_network
 from sw.quantise.calibrate import calibrate
 from sw.quantise.quantiser import quantise_with_report
 from sw.report import Difference, ImageResult, LayerResult, RunReport, layer_differences
+from sw.simulated_device import SimulatedDevice
 
 __all__ = ["BACKENDS", "Step", "checked_jobs", "compile_model", "failure_text", "load_images",
            "quantise_checkpoint", "run", "silent"]
 
-BACKENDS = ("rtl", "golden")
+BACKENDS = ("rtl", "golden", "board")
 Step = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and the whole."""
 
@@ -99,23 +101,27 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
         stalls: int | None = None, latency: int = 100, jobs: int | None = None,
         effort: str | None = None, open_device: OpenDevice | None = None,
         keep_going: bool = False, level_mode: str = "planes", batch: int = 1,
-        step: Step = silent) -> RunReport:
-    """Run every image and, on the RTL, compare every tensor with the golden model.
+        memory_base: int = 0, step: Step = silent) -> RunReport:
+    """Run every image and, on an accelerator, compare every tensor with the golden model.
 
-    `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only. `stalls` is
-    the seed of random pauses on the memory port, `latency` the memory's in cycles, `jobs` how many
-    accelerators are simulated side by side (default: one for each processor), `effort` the C++
-    compiler's for the simulation (default: for long runs). `open_device` makes them in another
-    way. With `keep_going` an accelerator's failure doesn't end the run: what it had written is
-    compared, and the next image gets a fresh accelerator. `level_mode` and `batch`, the images of a
-    run, are `compile_model`'s; the cycles and bytes of a batch are shared evenly among its images,
-    and a last batch that is short runs its last image again in the places that are left.
+    `backend` "rtl" simulates the accelerator, "golden" evaluates the integers only, "board" is the
+    one that `open_device` opens. `stalls` is the seed of random pauses on the memory port,
+    `latency` the memory's in cycles, `jobs` how many accelerators run side by side (default: one
+    for each processor; a board has one), `effort` the C++ compiler's for the simulation (default:
+    for long runs). `open_device` makes them in another way; the first byte of their memory has
+    address `memory_base`, a multiple of 64. With `keep_going` an accelerator's failure doesn't end
+    the run: what it had written is compared, and the next image gets a fresh accelerator.
+    `level_mode` and `batch`, the images of a run, are `compile_model`'s; the cycles and bytes of a
+    batch are shared evenly among its images, and a last batch that is short runs its last image
+    again in the places that are left.
     """
     if backend not in BACKENDS:
         raise AddendError(f"backend '{backend}' is unknown, must be one of {', '.join(BACKENDS)}")
     if batch < 1:
         raise AddendError(f"batch is {batch}, must be at least 1")
-    jobs = min(-(-len(images) // batch), checked_jobs(jobs))
+    if backend == "board" and open_device is None:
+        raise AddendError("backend 'board' needs open_device")
+    jobs = min(-(-len(images) // batch), 1 if backend == "board" else checked_jobs(jobs))
     report = RunReport(model=model.name, preset=preset.name, backend=backend,
                        adders=preset.adders, time_steps=model.time_steps,
                        classes=model.classes, logits_scale=model.logits.scale, batch=batch)
@@ -125,8 +131,12 @@ def run(model: IntegerModel, images: Images, preset: Preset, *, backend: str = "
         jobs, what = 1, model.name
     else:
         what = f"{model.name} on {preset.name}"
-        fresh = _opener(model, preset, report, level_mode, batch, step, open_device or partial(
-            Device, layers=len(model.layers), stalls=stalls, latency=latency, effort=effort))
+        program = _compile(model, preset, report, level_mode, batch, memory_base, step)
+        step(f"opening {preset.name} on the board" if backend == "board" else
+             f"building the simulation of {preset.name}", 0, 0)
+        fresh = partial(open_device or partial(
+            SimulatedDevice, layers=len(model.layers), stalls=stalls, latency=latency,
+            effort=effort), program)
         start = time.monotonic()
         devices = [fresh() for _ in range(jobs)]
         report.seconds_build = time.monotonic() - start
@@ -181,15 +191,15 @@ def failure_text(error: Exception, model: IntegerModel) -> str:
     return str(error)
 
 
-def _opener(model: IntegerModel, preset: Preset, report: RunReport, level_mode: str, batch: int,
-            step: Step, open_device: OpenDevice) -> Callable[[], Device]:
-    """Compile the model; returns what opens one more device with its program."""
+def _compile(model: IntegerModel, preset: Preset, report: RunReport, level_mode: str, batch: int,
+             memory_base: int, step: Step) -> Program:
+    """Compile the model, and report how long that took."""
     step(f"compiling {model.name} for {preset.name}", 0, 0)
     start = time.monotonic()
-    program = compile_model(model, preset, level_mode=level_mode, batch=batch)
+    program = compile_model(model, preset, memory_base=memory_base, level_mode=level_mode,
+                            batch=batch)
     report.seconds_compile = time.monotonic() - start
-    step(f"building the simulation of {preset.name}", 0, 0)
-    return partial(open_device, program)
+    return program
 
 
 def _golden_image(model: IntegerModel, images: Images, number: int,

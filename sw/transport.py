@@ -13,13 +13,18 @@ __all__ = ["Transport"]
 class Transport(abc.ABC):
     """Registers, memory and the interrupt of one accelerator.
 
-    Implementations: ``sim.verilated.VerilatedTransport``; later, boards.
+    Implementations: ``sim.verilated.VerilatedTransport``, ``sw.uio.UioTransport``.
     """
 
     @property
     @abc.abstractmethod
     def memory(self) -> np.ndarray:
         """The accelerator's memory, as bytes that may be read and written while it is idle."""
+
+    @property
+    def base(self) -> int:
+        """Address of the memory's first byte, as the accelerator sees it."""
+        return 0
 
     @abc.abstractmethod
     def read32(self, address: int) -> int:

@@ -16,12 +16,12 @@ from pathlib import Path
 from hw.presets import get_preset
 from sw.bundled import bundled_network
 from sw.compile.compiler import compile_model
-from sw.device import Device
 from sw.display import out, progress
 from sw.export import write_json
 from sw.golden.network import evaluate, quantise_images
 from sw.golden.useful import useful_additions
 from sw.run import Step
+from sw.simulated_device import SimulatedDevice
 from tb.cocotb_run import run_bench
 from tb.random_model import random_image, random_model
 from tb.top.cocotb_speed import NETWORK, SEED
@@ -32,7 +32,7 @@ SHIPPED, PRESET = "cifar10_v2", "large"
 
 def _harness(model, image, preset: str) -> dict[str, float]:
     """Cycles and seconds of one run in the harness."""
-    device = Device(compile_model(model, get_preset(preset)), len(model.layers))
+    device = SimulatedDevice(compile_model(model, get_preset(preset)), len(model.layers))
     try:
         begin = time.perf_counter()
         counters, _ = device.run([{model.input.tensor: image}], 0)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 from hw.presets import Preset
 from sw.compile.program import Program
-from sw.device import Device
 from sw.energy.account import Counted, account
 from sw.energy.estimate import Estimate
 from sw.energy.papers import papers_energy
@@ -21,6 +20,7 @@ from sw.images import Images
 from sw.model_file import IntegerModel
 from sw.report import RunReport
 from sw.run import Step, run, silent
+from sw.simulated_device import SimulatedDevice
 
 __all__ = ["count", "measure"]
 
@@ -32,9 +32,9 @@ def measure(model: IntegerModel, images: Images, preset: Preset, table: str = DE
     energies = get_table(table)     # before anything that takes long
     programs: list[Program] = []
 
-    def open_device(program: Program) -> Device:
+    def open_device(program: Program) -> SimulatedDevice:
         programs.append(program)
-        return Device(program, layers=len(model.layers), effort=effort)
+        return SimulatedDevice(program, layers=len(model.layers), effort=effort)
 
     report = run(model, images, preset, open_device=open_device, level_mode=level_mode, jobs=jobs,
                  step=step)

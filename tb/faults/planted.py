@@ -11,9 +11,10 @@ import torch
 from hw.descriptor import Flag, Opcode, Target
 from hw.presets import PARAM_BITS
 from sw.compile.program import Program
-from sw.device import POISON, Device
+from sw.device import POISON
 from sw.golden.network import evaluate, evaluate_layer
 from sw.model_file import Layer
+from sw.simulated_device import SimulatedDevice
 from tb.faults.edit import constants, descriptors, replace, with_number
 from tb.faults.hardware import NO_RESET
 from tb.faults.subject import Fault, Subject, network, one_pixel
@@ -153,7 +154,7 @@ def write_beat() -> Fault:
     address = layout.address + at
     wrong = evaluate(subject.model, subject.images[0], override={name: value}) | {name: value}
 
-    def open_device(program: Program) -> Device:
+    def open_device(program: Program) -> SimulatedDevice:
         device = subject.device(program)
         device.transport.inner.lose_write(address)
         return device
@@ -177,7 +178,7 @@ def read_beat() -> Fault:
 
     left = [address]
 
-    def open_device(program: Program) -> Device:
+    def open_device(program: Program) -> SimulatedDevice:
         device = subject.device(program)
         if left:
             device.transport.inner.lose_read(left.pop())

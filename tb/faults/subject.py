@@ -14,11 +14,11 @@ from sim.build import QUICK
 from sw.compare import Comparison, compare
 from sw.compile.compiler import compile_model
 from sw.compile.program import Program
-from sw.device import Device
 from sw.golden.network import evaluate, evaluate_layer
 from sw.images import Images
 from sw.model_file import IntegerModel, Layer
 from sw.report import Difference, layer_differences
+from sw.simulated_device import SimulatedDevice
 from tb.random_model import random_image, random_model
 
 __all__ = ["Fault", "Subject", "network", "one_pixel"]
@@ -69,12 +69,12 @@ class Subject:
         return [self.differences(number, evaluate(wrong, image))
                 for number, image in enumerate(self.images)]
 
-    def device(self, program: Program, generator: str | None = None) -> Device:
+    def device(self, program: Program, generator: str | None = None) -> SimulatedDevice:
         """An accelerator, or one with a fault: it isn't used for long, and must build soon."""
-        return Device(program, len(self.model.layers), effort=_SOONEST if generator else QUICK,
-                      generator=generator)
+        return SimulatedDevice(program, len(self.model.layers), generator=generator,
+                               effort=_SOONEST if generator else QUICK)
 
-    def compare(self, open_device: Callable[[Program], Device] | None = None,
+    def compare(self, open_device: Callable[[Program], SimulatedDevice] | None = None,
                 teacher_forced: bool = False) -> Comparison:
         """Run the images one behind the other on one accelerator."""
         pixels = torch.stack(self.images).double() * self.model.input.scale
@@ -93,7 +93,7 @@ class Fault:
     subject: Subject
     predicted: list[list[Difference]]
     """Of each image, from the golden model."""
-    open_device: Callable[[Program], Device]
+    open_device: Callable[[Program], SimulatedDevice]
     failure: str = ""
     """Part of the failure that the accelerator must report, if it stops."""
     teacher_forced: bool = False

@@ -20,9 +20,9 @@ import torch
 from hw.presets import get_preset
 from sim.build import QUICK
 from sw.compile.compiler import compile_model
-from sw.device import Device
 from sw.golden.network import evaluate_layer
 from sw.model_file import IntegerModel, Layer, Logits, ModelInput, check
+from sw.simulated_device import SimulatedDevice
 
 HEADS, TOKENS, DEPTHS, STEPS = (1, 4, 8), (1, 49, 196, 197), (8, 30, 32, 45, 64), (1, 4)
 SHAPE = {1: (1, 1), 49: (7, 7), 196: (14, 14), 197: (197, 1)}
@@ -105,7 +105,7 @@ def _run(mode: str, heads: int, tokens: int, depth: int, steps: int, preset: str
     for layer in chosen:
         golden |= evaluate_layer(model, layer, [golden[name] for name in layer.inputs], None)
     program = compile_model(model, get_preset(preset), layers=[layer.name for layer in chosen])
-    device = Device(program, len(model.layers), stalls=1, effort=QUICK)
+    device = SimulatedDevice(program, len(model.layers), stalls=1, effort=QUICK)
     try:
         device.run([given], seed % 1000)
         for layer in chosen:
