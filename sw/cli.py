@@ -15,6 +15,7 @@ import typer
 
 from hw.presets import PRESETS
 from sw.energy.tables import DEFAULT_TABLE, TABLES
+from sw.uio_files import DEFAULT_BUFFER
 
 __all__ = ["app"]
 
@@ -199,6 +200,14 @@ def run(
         help="Images of one run of the accelerator, which share loaded weights.")] = 1,
     layers: Annotated[bool, typer.Option(
         "--layers", help="Print a table of all layers.")] = False,
+    uio: Annotated[Optional[str], typer.Option(
+        metavar="NAME", help="Instead of simulating, run on the accelerator of this board: the "
+        "UIO device of that name. Not yet tried on a board.")] = None,
+    buffer: Annotated[str, typer.Option(
+        metavar="NAME", help="Its memory, with --uio: a u-dma-buf device, or `map1` for map 1 of "
+        "the UIO device.")] = DEFAULT_BUFFER,
+    mhz: Annotated[float, typer.Option(
+        min=1, max=2000, help="Its clock rate, with --uio, for time limits.")] = 100,
     features: Annotated[Optional[Path], typer.Option(
         metavar="FILE.npz", help="Write the maps that stages end with, as real numbers: "
         "`STAGE/residual` and `STAGE/spikes`, [N, T, C, H, W].")] = None,
@@ -211,8 +220,12 @@ def run(
 
     Example: `addend run model.safetensors --images cat.png --preset ecp5`
     """
+    if uio is not None and (backend is Backend.golden or stalls is not None or jobs is not None):
+        raise typer.BadParameter("a board takes no --backend golden, --stalls or --jobs",
+                                 param_hint="--uio")
     with _one_sentence():
         from hw.presets import get_preset
+        from sw.board import board
         from sw.display import progress, show_layers, show_report
         from sw.export import write_features, write_json
         from sw.features import require_features
@@ -225,9 +238,10 @@ def run(
         if features is not None:
             require_features(network)
         given = load_images(images, network, limit=limit)
+        where = {"backend": backend.value} if uio is None else board(uio, buffer, 1e6 * mhz)
         with progress() as step:
-            report = run_images(network, given, size, backend=backend.value, stalls=stalls,
-                                jobs=jobs, level_mode=levels.value, batch=batch, step=step)
+            report = run_images(network, given, size, stalls=stalls, jobs=jobs,
+                                level_mode=levels.value, batch=batch, step=step, **where)
         if layers:
             show_layers(report)
         show_report(report)

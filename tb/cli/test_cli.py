@@ -13,15 +13,19 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+import sw.board
 import sw.compare
 import sw.run
 from hw.presets import get_preset
 from sim.build import QUICK
+from sim.verilated import VerilatedTransport
 from sw.cli import app
+from sw.compile.compiler import compile_model
 from sw.golden.network import evaluate, quantise_images
 from sw.images import load_images
 from sw.model_file import IntegerModel, load_model
 from sw.report import first_difference
+from tb.driver.uio_model import ModelFiles
 
 JSON_KEYS = {
     "bit_exact", "tensors_compared", "values_compared", "images", "predictions", "logits", "adders",
@@ -117,6 +121,40 @@ def test_a_batch_is_the_golden_model(folder: Path, tmp_path: Path, quick: None,
     assert sum(layer["cycles"] for layer in together["layers"]) == together["cycles"]
     if batch == 3:
         assert together["bytes_read"] < single["bytes_read"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_board_is_the_golden_model(folder: Path, tmp_path: Path, model: IntegerModel,
+                                     monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+    """The model behind UIO, its buffer somewhere; and one with a write that gets lost."""
+    asked = []
+
+    def files(name: str, buffer: str, memory_bytes: int = 1) -> ModelFiles:
+        asked.append((name, buffer, memory_bytes))
+        inner = VerilatedTransport(get_preset("tiny"), memory_bytes=0x20_0000, effort=QUICK)
+        if lost:
+            program = compile_model(model, get_preset("tiny"), memory_base=0x4_0000)
+            inner.lose_write(program.tensors[model.logits.tensor].address)
+        return ModelFiles(inner, 0x4_0000)
+
+    monkeypatch.setattr(sw.board, "UioFiles", files)
+    result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--limit", 3, "--batch", 2 - lost, "--uio", "addend",
+                    "--mhz", 1, "--layers", "--json", tmp_path / "r.json")
+    assert result.exit_code == lost, result.output
+    assert ("bit-exact: no" if lost else "bit-exact: yes") in result.output
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["backend"] == "board" and report["images"] == 3 and report["cycles"] > 0
+    assert [layer["cycles"] for layer in report["layers"]] == [None] * len(model.layers)
+    assert [entry[:2] for entry in asked] == [("addend", "udmabuf0")] * 2
+    assert asked[1][2] > 10_000
+
+
+@pytest.mark.parametrize("more", [["--jobs", 1], ["--stalls", 3], ["--backend", "golden"]])
+def test_a_board_is_no_simulation(more: list) -> None:
+    result = addend("run", "m.safetensors", "--images", "i.npz", "--preset", "tiny", "--uio",
+                    "addend", *more)
+    assert result.exit_code == 2 and "a board takes no" in result.output
 
 
 @pytest.fixture
@@ -231,6 +269,8 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     (["run", "CHECKPOINT", "--images", "IMAGES", "--preset", "tiny"], "not an Addend model file"),
     (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--limit", "0"], "limit is 0"),
     (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--batch", "0"], "batch is 0"),
+    (["run", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--uio", "nothing"],
+     "/sys/class/uio: no devices are called 'nothing'"),
     (["compare", "MODEL", "--images", "none.npz", "--preset", "tiny"], "none.npz: no such file"),
     (["compare", "MODEL", "--images", "IMAGES", "--preset", "tiny", "--jobs", "0"], "jobs is 0"),
     (["evaluate", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),

@@ -4,6 +4,7 @@
 
 import dataclasses
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +25,12 @@ from sw.golden.network import evaluate
 from sw.images import InputSpec, load_images
 from sw.model_file import IntegerModel, check, load_model, save_model
 from sw.run import quantise_checkpoint
+from sw.uio import UioTransport
+from sw.uio_files import UioFiles
 from tb.driver import test_system as system
 from tb.driver.rogue import RULES
 from tb.driver.stub_compute import FAIL_LAYER
+from tb.driver.test_uio import Files
 from tb.random_model import layer_model, random_image, random_model
 
 ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `(\w+)` ?(\w*) \|$",
@@ -155,6 +159,20 @@ def _(_folder: Path, make: Callable) -> None:
 def _(_folder: Path, make: Callable) -> None:
     driver = make()
     driver.run(driver.transport.memory.size, 1, system.READABLE, system.WRITABLE)
+
+
+@case("a UIO device or buffer that is missing or too small", "class/uio: no devices are called "
+      "'addend', must be 1; there are: none")
+def _(folder: Path, _make: Callable) -> None:
+    UioFiles(sys=folder, dev=folder)
+
+
+@case("an interrupt that Linux does not report", "/dev/some: the accelerator has raised its "
+      "interrupt, but none came; needed: its line in the device tree")
+def _(_folder: Path, _make: Callable) -> None:
+    silent, kernel = socket.socketpair()
+    with silent, kernel:
+        UioTransport(Files(silent.fileno(), status=8), 1e6).wait(1000)
 
 
 PROGRAMS = {
