@@ -192,7 +192,7 @@ def test_interrupts_without_end() -> None:
 
 @pytest.mark.parametrize(("cycles", "clock_hz", "milliseconds"), [
     (1, 3, 334), (1, 1e9, 1), (1_000_000, 1e9, 1), (1_000_001, 1e9, 2), (0, 1, 0),
-    (250, 100, 2500), (10**10, 1, (1 << 31) - 1)])
+    (250, 100, 2500), (3_000_001, 3e9, 2), (10**10, 1, (1 << 31) - 1)])
 def test_cycles_to_milliseconds(monkeypatch: pytest.MonkeyPatch, cycles: int, clock_hz: float,
                                 milliseconds: int) -> None:
     """Rounded up; more than poll can wait is waited for in parts."""
