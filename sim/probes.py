@@ -71,10 +71,11 @@ class Probes:
             scanner, lanes = m.submodules.scanner, m.submodules.lanes
             m.d.comb += [
                 self.inside[number].eq(scanner.i_valid | scanner.busy | lanes.i_valid),
-                self.enable[number].eq(lanes.enable), self.hold[number].eq(lanes.hold),
+                self.enable[number].eq(lanes.enable),
                 self.adds[number].eq(lanes.i_valid & lanes.i.add),
                 self.ends[number].eq(lanes.i_valid & lanes.i.end & lanes.enable),
                 self.context[number].eq(lanes.i.context)]
+            m.d.sync += self.hold[number].eq(lanes.hold)  # which is for the next cycle
         elif isinstance(component, Counters):
             busy = Signal()
             m.d.sync += busy.eq(component.busy)  # as the counter of cycles sees it

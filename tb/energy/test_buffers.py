@@ -103,7 +103,7 @@ def test_counts_of_keys_and_values() -> None:
 
 def test_sizes_of_memories() -> None:
     found = bank_bytes(get_preset("ecp5"))
-    assert found["map"] == 2048 * 4 and found["weight"] == 1024 * 32
+    assert found["map"] == 1024 * 4 and found["weight"] == 1024 * 32
     assert found["psum"] == 512 * 16 * 28 / 8 and found["residual"] == 1024 * 32
     assert found["param"] == 16 * 16 * 16 and found["output"] == 512 * 16
     assert found["membrane"] == 8 * 2 * 16 * 37 / 8
