@@ -151,8 +151,7 @@ class Compute(wiring.Component):
             m.d.comb += [engine.descriptors[index].eq(sequencer.descriptors[index]),
                          epilogue.descriptors[index].eq(sequencer.descriptors[index])]
         m.d.comb += [
-            counts.descriptor.eq(Mux(sequencer.context, sequencer.descriptors[1],
-                                     sequencer.descriptors[0])),
+            counts.descriptor.eq(sequencer.started), engine.started.eq(sequencer.started),
             engine.start.eq(sequencer.conv_start), engine.context.eq(sequencer.context),
             counts.start.eq(sequencer.count_start),
             sequencer.walking.eq(engine.walking), sequencer.counting.eq(counts.busy),

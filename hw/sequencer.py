@@ -31,6 +31,8 @@ class Sequencer(wiring.Component):
         The contexts; one holds from before its start to its end.
     conv_start, count_start, context : Out
         Strobes, and the context meant, which holds until the next one.
+    started : Out
+        The descriptor of the last start, from a register of its own.
     layer : Out
         Layer of the last descriptor that began.
     walking, counting : In
@@ -52,6 +54,7 @@ class Sequencer(wiring.Component):
             "request": Out(1), "wait": Out(16), "grant": In(1),
             "descriptors": Out(32 * DESCRIPTOR_WORDS).array(2),
             "conv_start": Out(1), "count_start": Out(1), "context": Out(1), "layer": Out(16),
+            "started": Out(32 * DESCRIPTOR_WORDS),
             "walking": In(1), "counting": In(1), "active": In(2),
             "unit_valid": In(1), "unit_context": In(1),
             "finished": In(1), "finished_context": In(1),
@@ -95,11 +98,18 @@ class Sequencer(wiring.Component):
         fenced = Signal()  # nothing else may be under way
         begun = Signal()
         counts = Signal(2)  # the context is a KTV
+        under_way = Signal()  # the last start is
+        started = Signal(32 * DESCRIPTOR_WORDS, reset_less=True)
+        # it is there before its start: what may start next is known while nothing is under way
+        with m.If(~under_way):
+            m.d.sync += started.eq(Mux(slot, contexts[1], contexts[0]))
         m.d.comb += [
             fenced.eq(~is_conv | flags[exact_log2(int(Flag.FENCE))]
                       | (flags[exact_log2(int(Flag.PAIRED))] != paired)),
-            begun.eq(granted & ~self.conv_start & ~self.walking & ~self.count_start
-                     & ~self.counting & (~fenced | (used == 0))),
+            under_way.eq(Cat(self.conv_start, self.walking, self.count_start,
+                             self.counting).any()),
+            begun.eq(granted & ~under_way & (~fenced | (used == 0))),
+            self.started.eq(started),
         ]
         m.d.sync += [self.conv_start.eq(begun & is_conv), self.count_start.eq(begun & ~is_conv)]
         with m.If(begun):

@@ -33,7 +33,7 @@ def _plain():
 class RegisterBank(wiring.Component):
     """The registers of hw.regmap.
 
-    A write takes two cycles, a read two; byte strobes are honoured; unknown addresses read 0.
+    A write takes two cycles, a read three; byte strobes are honoured; unknown addresses read 0.
     Reading the low half of a counter keeps its upper half for the next read of any upper half.
 
     Parameters: ``preset``, for the identity.
@@ -47,15 +47,15 @@ class RegisterBank(wiring.Component):
         super().__init__({"bus": In(axi4_lite(ADDRESS_BITS))} | bank_members())
 
     def _values(self):
-        """List the value that each register reads as."""
+        """List the value that each register reads as, but for the upper halves of counters."""
         constants = {"identity": identity(self.preset), "version": VERSION}
         values = []
         for register in REGISTERS:
             counter, _, half = register.name.rpartition("_")
             if register.name in constants:
                 values.append(C(constants[register.name], 32))
-            elif counter in COUNTERS:
-                values.append(getattr(self, counter)[:32] if half == "low" else None)
+            elif counter in COUNTERS:  # its lower half brings the upper one along
+                values.append(getattr(self, counter) if half == "low" else C(0, 32))
             elif register.access is Access.STROBE:
                 values.append(C(0, 32))
             else:
@@ -95,23 +95,44 @@ class RegisterBank(wiring.Component):
                 with m.If(hit):
                     m.d.sync += port.eq((port & ~mask[bits]) | (word[bits] & mask[bits]))
 
-        # read
+        # read: choose among eight registers, then among the eights
         wanted = Signal(ADDRESS_BITS)
-        have_wanted = Signal()
+        have_wanted, chosen = Signal(), Signal()
         kept = Signal(COUNTER_WIDTH - 32)
         m.d.comb += bus.arready.eq(~have_wanted)
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [wanted.eq(bus.araddr), have_wanted.eq(1)]
         with m.If(bus.rready):
             m.d.sync += bus.rvalid.eq(0)
-        with m.If(have_wanted & ~bus.rvalid):
-            m.d.sync += [bus.rvalid.eq(1), have_wanted.eq(0), bus.rdata.eq(0)]
-            with m.Switch(wanted[2:]):
-                pairs = zip(REGISTERS, self._values(), strict=True)
-                for index, (register, value) in enumerate(pairs):
+        values = self._values()
+        eights = [values[n:n + 8] for n in range(0, len(values), 8)]
+        found = [Signal(COUNTER_WIDTH, name=f"found_{n}", reset_less=True)
+                 for n in range(len(eights))]
+        is_low, is_high = Signal(reset_less=True), Signal(reset_less=True)
+        m.d.sync += [
+            chosen.eq(have_wanted & ~bus.rvalid & ~chosen),
+            is_low.eq(self._any_of(wanted, "low")), is_high.eq(self._any_of(wanted, "high"))]
+        for register, eight in zip(found, eights, strict=True):
+            with m.Switch(wanted[2:5]):
+                for index, value in enumerate(eight):
                     with m.Case(index):
-                        m.d.sync += bus.rdata.eq(kept if value is None else value)
-                        counter = register.name.removesuffix("_low")
-                        if counter in COUNTERS:
-                            m.d.sync += kept.eq(getattr(self, counter)[32:])
+                        m.d.sync += register.eq(value)
+                with m.Default():
+                    m.d.sync += register.eq(0)
+        value = Signal(COUNTER_WIDTH)
+        with m.Switch(wanted[5:]):
+            for index, register in enumerate(found):
+                with m.Case(index):
+                    m.d.comb += value.eq(register)
+        with m.If(chosen):
+            m.d.sync += [bus.rvalid.eq(1), have_wanted.eq(0),
+                         bus.rdata.eq(Mux(is_high, kept, value[:32]))]
+            with m.If(is_low):
+                m.d.sync += kept.eq(value[32:])
         return m
+
+    @staticmethod
+    def _any_of(address, half):
+        """Return whether the address is that of this half of a counter."""
+        names = [register.name for register in REGISTERS]
+        return Cat(address[2:] == names.index(f"{counter}_{half}") for counter in COUNTERS).any()

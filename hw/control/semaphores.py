@@ -35,7 +35,7 @@ class Semaphores(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         value = [Signal(_WIDTH, name=f"value_{index}") for index in range(self.count)]
-        above = Cat(number.any() for number in value)
+        above = Signal(self.count)  # value != 0, from a register
         satisfied = Cat(self.request[waiter] & ~(self.wait[waiter] & ~above).any()
                         for waiter in range(self.waiters))
         chosen = Signal(self.waiters)
@@ -52,7 +52,7 @@ class Semaphores(wiring.Component):
             total = Signal(_WIDTH + 2, name=f"total_{index}")
             raised = sum(mask[index] for mask in post)
             m.d.comb += total.eq(number + raised - lowered[index])
-            m.d.sync += number.eq(total)
+            m.d.sync += [number.eq(total), above[index].eq(total[:_WIDTH].any())]
             with m.If(total[_WIDTH:].any()):
                 m.d.sync += self.overflow.eq(1)
         return m

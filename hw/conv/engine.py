@@ -31,6 +31,8 @@ class ConvEngine(wiring.Component):
     -------
     start, context : In
         Begins the walk of ``descriptors[context]``, which holds until its last result is taken.
+    started : In
+        That descriptor, from the start to the end of the walk.
     walking : Out
         Pixels of the walk are still to be handed to groups; no ``start`` meanwhile.
     active : Out
@@ -60,6 +62,7 @@ class ConvEngine(wiring.Component):
         super().__init__({
             "descriptors": In(32 * DESCRIPTOR_WORDS).array(2),
             "start": In(1),
+            "started": In(32 * DESCRIPTOR_WORDS),
             "context": In(1),
             "walking": Out(1),
             "active": Out(2),
@@ -105,7 +108,7 @@ class ConvEngine(wiring.Component):
             m.d.comb += reader.descriptors[index].eq(self.descriptors[index])
         m.d.comb += [
             walker.start.eq(self.start), walker.context.eq(self.context),
-            walker.descriptor.eq(Mux(self.context, self.descriptors[1], self.descriptors[0])),
+            walker.descriptor.eq(self.started),
             self.walking.eq(self.start | walker.busy),
             self.active.eq(reader.active), self.skipped.eq(reader.skipped),
             self.exceeded.eq(reader.exceeded),
@@ -126,6 +129,7 @@ class ConvEngine(wiring.Component):
             self.other_row_data.eq(weights.read_data[1]),
         ]
         groups = [Group(preset) for _ in range(preset.groups)]
+        held = Signal(preset.groups)
         for index, group in enumerate(groups):
             m.submodules[f"group_{index}"] = group
             other = self.other_busy if index == 1 else C(0)  # the port that no write disturbs
@@ -146,7 +150,8 @@ class ConvEngine(wiring.Component):
                 self.result_contexts[index].eq(group.result_context),
                 group.free.eq(self.free[index]),
                 self.waits[index].eq(Cat(~group.adding & group.enable,
-                                         ~group.enable & ~group.hold, group.hold)),
+                                         ~group.enable & ~held[index], held[index])),
             ]
+            m.d.sync += held[index].eq(weights.hold[index])
         m.d.sync += self.adding.eq(sum(group.adding for group in groups))
         return m

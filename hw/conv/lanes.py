@@ -29,15 +29,15 @@ class Lanes(wiring.Component):
     Members
     -------
     enable : Out
-        The group moves in this cycle: the lanes, and what feeds them.
+        The group moves in this cycle: the lanes, and what feeds them. A register.
     i_valid, i : In
         A token, taken with ``enable``.
     wants : Out
-        The bank of the weight buffer that is to be read now, one-hot, from registers.
+        The bank of the weight buffer that is to be read in the next cycle, one-hot.
     row : Out
         The weight row. Data comes 2 enabled cycles later.
     hold : In
-        The group must stand.
+        The group must stand in the next cycle.
     weights : In
     result_valid, result, result_context : Out
         ``lanes`` sums of ``acc_width`` bits, and the context that they belong to.
@@ -72,12 +72,14 @@ class Lanes(wiring.Component):
         # without a token, and after a reset, nothing may happen to the accumulators
         layout = data.StructLayout(dict.fromkeys(("add", "clear", "double", "end"), 1))
         strobes = [Signal(layout, name=f"strobes_s{stage}") for stage in range(4)]
+        reads, wanted = self.i_valid & self.i.add, Signal(2)
+        m.d.comb += self.wants.eq(Mux(
+            self.enable, Cat(reads & ~self.i.row[-1], reads & self.i.row[-1]), wanted))
+        m.d.sync += wanted.eq(self.wants)
         with m.If(self.enable):
-            reads = self.i_valid & self.i.add
             m.d.sync += [tokens[0].eq(self.i),
                          *(strobes[0][name].eq(self.i_valid & self.i[name])
-                           for name in layout.members),
-                         self.wants.eq(Cat(reads & ~self.i.row[-1], reads & self.i.row[-1]))]
+                           for name in layout.members)]
             for pipeline in (tokens, strobes):
                 m.d.sync += [b.eq(a) for a, b in itertools.pairwise(pipeline)]
         m.d.comb += self.row.eq(tokens[0].row)
@@ -93,29 +95,31 @@ class Lanes(wiring.Component):
             m.d.comb += total[width * lane:width * (lane + 1)].eq(accumulator)
             used = strobes[2].add & token.mask[lane]
             extended = Cat(weight, weight[7] & ~token.unsigned)
-            base = Signal(signed(width), name=f"base_{lane}")
+            base = Signal(width, name=f"base_{lane}")
             m.d.comb += base.eq(Mux(final.clear, 0, Mux(final.double, accumulator << 1,
                                                         accumulator)))
+            # the carry enters below: a sum of two, the register first, is a LUT a bit on Xilinx
+            total_bits = Signal(width + 1, name=f"total_bits_{lane}")
+            m.d.comb += total_bits.eq(Cat(carry, operand).as_signed() + Cat(carry, base))
             with m.If(self.enable):
                 m.d.sync += operand.eq(Mux(used, extended ^ token.minus.replicate(9), 0))
                 m.d.sync += [carry.eq(used & token.minus),
-                             accumulator.eq(operand.as_signed() + base + carry)]
+                             accumulator.eq(total_bits[1:])]
 
-        complete = Signal()
-        vacant = Signal(init=1)  # ~result_valid, of our own: that one goes far
+        complete, next_complete = Signal(), Signal()
+        vacant, next_vacant = Signal(init=1), Signal()  # ~result_valid, of our own
+        enable = Signal(init=1)  # ~hold & (~complete | vacant), found a cycle before: it goes far
         context = Signal(reset_less=True)
         m.d.comb += [
-            self.enable.eq(~self.hold & (~complete | vacant)),
-            self.adding.eq(self.enable & final.add),
+            self.enable.eq(enable), self.adding.eq(enable & final.add),
+            next_complete.eq(Mux(enable, final.end, complete & ~vacant)),
+            next_vacant.eq(Mux(complete & vacant, 0, vacant | self.free)),
         ]
-        with m.If(self.enable):
-            m.d.sync += [complete.eq(final.end), context.eq(tokens[3].context)]
-        with m.If(complete & vacant):
-            m.d.sync += [self.result_valid.eq(1), vacant.eq(0)]
-            with m.If(~self.enable):
-                m.d.sync += complete.eq(0)
-        with m.Elif(self.free):
-            m.d.sync += [self.result_valid.eq(0), vacant.eq(1)]
+        m.d.sync += [complete.eq(next_complete), vacant.eq(next_vacant),
+                     self.result_valid.eq(~next_vacant),
+                     enable.eq(~self.hold & (~next_complete | next_vacant))]
+        with m.If(enable):
+            m.d.sync += context.eq(tokens[3].context)
         held = Signal(preset.lanes * width, reset_less=True)
         held_context = Signal(reset_less=True)
         with m.If(vacant):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.descriptor import CONV, DESCRIPTOR_WORDS, Flag
+from hw.dma.skid import Skid
 from hw.payloads import JobLayout, descriptor_layout
 from hw.presets import Preset
 
@@ -20,7 +21,7 @@ class PixelWalker(wiring.Component):
     addresses grow by additions; the window is clipped to the valid words of a row here, to the
     valid rows by the reader.
 
-    **Throughput** one job a cycle; **latency** 3 cycles from ``start``.
+    **Throughput** one job a cycle; **latency** 4 cycles from ``start``.
 
     Members
     -------
@@ -47,7 +48,7 @@ class PixelWalker(wiring.Component):
         m = Module()
         d = Signal(descriptor_layout(CONV))
         m.d.comb += d.as_value().eq(self.descriptor)
-        job = Signal(JobLayout(self._preset))
+        job = Signal(JobLayout(self._preset), reset_less=True)
         words = exact_log2(self._preset.map_words)
 
         active = Signal()
@@ -74,8 +75,11 @@ class PixelWalker(wiring.Component):
         word = Signal.like(job.tag.word)
         row_word, image_word = Signal.like(word), Signal.like(word)
 
-        move = Signal()
-        m.d.comb += move.eq(~self.o.valid | self.o.ready)
+        m.submodules.skid = skid = Skid(JobLayout(self._preset))  # cuts the ready path
+        wiring.connect(m, skid.o, wiring.flipped(self.o))
+        job_valid, move = Signal(), Signal()
+        m.d.comb += [skid.i.valid.eq(job_valid), skid.i.payload.eq(job),
+                     move.eq(~job_valid | skid.i.ready)]
         with m.If(self.start):
             m.d.sync += [
                 active.eq(1), columns.eq(d.columns - 1), rows.eq(d.rows - 1),
@@ -124,7 +128,7 @@ class PixelWalker(wiring.Component):
                 ahead.tag.context.eq(self.context), ahead.tag.first.eq(1),
                 ahead.tag.psum.eq(psum), ahead.tag.residual.eq(residual),
                 ahead.tag.word.eq(word), ahead.tag.value.eq(value),
-                self.o.valid.eq(ahead_valid), job.eq(ahead), job.low.eq(0),
+                job_valid.eq(ahead_valid), job.eq(ahead), job.low.eq(0),
             ]
             with m.If(ahead_x < 0):
                 m.d.sync += job.low.eq(-ahead_x)
@@ -133,5 +137,5 @@ class PixelWalker(wiring.Component):
                 m.d.sync += job.high.eq(Mux(room < 0, 0, room))
             with m.Else():
                 m.d.sync += job.high.eq(length)
-        m.d.comb += [self.o.payload.eq(job), self.busy.eq(active | ahead_valid | self.o.valid)]
+        m.d.comb += self.busy.eq(active | ahead_valid | job_valid | self.o.valid)
         return m

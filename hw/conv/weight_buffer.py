@@ -22,7 +22,7 @@ class WeightBuffer(wiring.Component):
     come to the bank in use, the sooner they are through the better.
 
     **Latency** 2 cycles from ``row`` to ``read_data``; a group's pipeline stands while its
-    ``enable`` is 0, and its data with it. A write is seen by reads of copy c c + 3 cycles after it
+    ``enable`` is 0, and its data with it. A write is seen by reads of copy c c + 4 cycles after it
     was taken, or one more where the next beat is of the same row. **Throughput** one row a group
     and cycle, one beat a cycle.
 
@@ -31,9 +31,10 @@ class WeightBuffer(wiring.Component):
     write_valid, write_row, write_part, write_data : In
         One beat of a row: part ``write_part`` (one-hot), data repeated over the row.
     wants, row, enable : In, arrays of groups
-        ``wants``: the bank that the group reads now, one-hot; ``enable``: its pipeline moves.
+        ``wants``: the bank that the group reads in the next cycle, one-hot; ``enable``: its
+        pipeline moves.
     hold : Out, array of groups
-        The group must not move in this cycle.
+        The group must not move in the next cycle.
     read_data : Out, array of groups
     """
 
@@ -71,16 +72,16 @@ class WeightBuffer(wiring.Component):
             with m.If(self.write_part[part]):
                 m.d.sync += first.word.word_select(part, size).eq(
                     self.write_data.word_select(part, size))
-        chain = [first]
+        gathered = _Write(preset, "write_gathered")
+        m.d.sync += gathered.take(Cat(go & ~first.row[-1], go & first.row[-1]), first.row,
+                                  first.part, first.word)
+        chain = [gathered]
         copies = (groups + 1) // 2
         for copy in range(copies):
             old, new = chain[-1], _Write(preset, f"write_{copy}")
-            banks = old.banks
-            if copy == 0:
-                banks = Cat(go & ~old.row[-1], go & old.row[-1])
-            m.d.sync += new.take(banks, old.row, old.part, old.word)
+            m.d.sync += new.take(old.banks, old.row, old.part, old.word)
             chain.append(new)
-            m.d.comb += self.hold[2 * copy].eq((new.banks & self.wants[2 * copy]).any())
+            m.d.comb += self.hold[2 * copy].eq((old.banks & self.wants[2 * copy]).any())
 
         bank_s1 = Signal(groups)
         for copy, write_now in enumerate(chain[1:]):

@@ -23,23 +23,24 @@ class Beats(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        beat = Signal(BEAT_BITS)
-        left, step = Signal(16), Signal.like(self.i.payload.beat_step)
-        final = Signal()
-        index = Signal.like(self.i.payload.index)
-        layer = Signal.like(self.i.payload.layer)
-        valid = Signal()
         i = self.i.payload
+        beat = Signal(BEAT_BITS, reset_less=True)
+        left, step = Signal(16, reset_less=True), Signal.like(i.beat_step, reset_less=True)
+        ends = Signal(reset_less=True)  # no beat of the run is left behind this one
+        final = Signal(reset_less=True)
+        index = Signal.like(i.index, reset_less=True)
+        layer = Signal.like(i.layer, reset_less=True)
+        valid = Signal()
         m.d.comb += [
             self.o.valid.eq(valid), self.o.payload.beat.eq(beat),
-            self.o.payload.last.eq(final & (left == 0)),
+            self.o.payload.last.eq(final & ends),
             self.o.payload.index.eq(index), self.o.payload.layer.eq(layer),
-            self.i.ready.eq(~valid | (self.o.ready & (left == 0))),
+            self.i.ready.eq(~valid | (self.o.ready & ends)),
         ]
         with m.If(self.o.ready):
-            m.d.sync += [beat.eq(beat + step), left.eq(left - 1)]
+            m.d.sync += [beat.eq(beat + step), left.eq(left - 1), ends.eq(left == 1)]
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), beat.eq(i.start), left.eq(i.length - 1),
-                         step.eq(i.beat_step),
+                         ends.eq(i.length == 1), step.eq(i.beat_step),
                          final.eq(i.last), index.eq(i.index), layer.eq(i.layer)]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.descriptor import Target
 from hw.dma.payloads import BEAT_BITS, BURST, REPORT, TRANSFER, read_beat
+from hw.dma.skid import Skid
 from hw.dma.transfer_walker import TransferWalker
 from hw.regmap import ErrorCode
 
@@ -26,7 +27,8 @@ class Load(wiring.Component):
 
     Members: ``i`` transfers whose waits are satisfied; ``o_burst``, ``i_data`` the memory port;
     ``load_*`` the buffers: a beat is taken when ``load_valid`` and ``load_ready``; ``post``
-    semaphores to raise; ``stop``; ``error`` a report for one cycle; ``idle`` all have ended.
+    semaphores to raise; ``stop``; ``error`` a report for one cycle; ``idle`` all have ended,
+    none with an error.
     """
 
     def __init__(self, preset):
@@ -53,7 +55,9 @@ class Load(wiring.Component):
         m.submodules.walker = walker = TransferWalker(self.preset.axi_bits)
         connect(m, flipped(self.i), walker.i)
         connect(m, walker.o_burst, flipped(self.o_burst))
-        owner, beat, word = walker.o_owner.payload, walker.o_beat.payload, self.i_data.payload
+        m.submodules.skid = skid = Skid(read_beat(self.preset.axi_bits))
+        connect(m, flipped(self.i_data), skid.i)
+        owner, beat, word = walker.o_owner.payload, walker.o_beat.payload, skid.o.payload
 
         failed = Signal()
         closed = self.stop | failed
@@ -64,14 +68,14 @@ class Load(wiring.Component):
                     m.d.comb += outside.eq(beat.beat >= beats)
 
         free = ~self.load_valid | self.load_ready
-        both = walker.o_beat.valid & self.i_data.valid
+        both = walker.o_beat.valid & skid.o.valid
         move = Signal()
         m.d.comb += [
             move.eq(both & free & ~closed),
             walker.o_beat.ready.eq(move),
             walker.o_owner.ready.eq(move & beat.last),
-            self.i_data.ready.eq(move | closed),
-            self.idle.eq(walker.idle & ~self.load_valid),
+            skid.o.ready.eq(move | closed),
+            self.idle.eq(walker.idle & ~self.load_valid & ~failed),
         ]
         post = Signal(16)
         m.d.sync += [self.error.code.eq(0), self.post.eq(0)]
@@ -82,8 +86,8 @@ class Load(wiring.Component):
                 self.load_data.eq(word.data), self.post.eq(post),
                 post.eq(Mux(move & beat.last & ~outside & ~word.error, owner.post, 0))]
         with m.If(move & (outside | word.error)):
-            m.d.sync += [
-                failed.eq(1), self.error.index.eq(owner.index), self.error.layer.eq(owner.layer),
-                self.error.code.eq(Mux(word.error, ErrorCode.READ_RESPONSE,
-                                       ErrorCode.BUFFER_RANGE))]
+            m.d.sync += [failed.eq(1), self.error.code.eq(Mux(
+                word.error, ErrorCode.READ_RESPONSE, ErrorCode.BUFFER_RANGE))]
+        with m.If(~failed):  # so it is the one that failed
+            m.d.sync += [self.error.index.eq(owner.index), self.error.layer.eq(owner.layer)]
         return m

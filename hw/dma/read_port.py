@@ -45,9 +45,9 @@ class ReadPort(wiring.Component):
         m = Module()
         m.submodules.check = check = RegionCheck(self.axi_bits, ErrorCode.READ_REGION)
         m.submodules.owners = owners = Queue(1, self.outstanding)
-        shape = read_beat(self.axi_bits)
-        m.submodules.skid = skid = Skid(shape)
-        m.submodules.last_skid = last_skid = Skid(1)
+        # whose beats arrive comes from a register, not from the queue's memory
+        m.submodules.owner = owner = Skid(1)
+        wiring.connect(m, owners.o, owner.i)
         axi = self.axi
 
         # the check's burst carries its owner in ``last``, which reads don't need
@@ -78,19 +78,16 @@ class ReadPort(wiring.Component):
             m.d.sync += axi.arvalid.eq(0)
 
         # read data
-        to_fetch = owners.o.payload
-        beat = skid.o.valid & skid.o.ready
+        to_fetch = owner.o.payload
+        beat = axi.rvalid & axi.rready
+        for output, chosen in ((self.o_fetch, to_fetch), (self.o_load, ~to_fetch)):
+            m.d.comb += [output.payload.data.eq(axi.rdata), output.payload.error.eq(axi.rresp[1]),
+                         output.valid.eq(axi.rvalid & chosen & owner.o.valid)]
         m.d.comb += [
-            axi.rready.eq(skid.i.ready), skid.i.valid.eq(axi.rvalid),
-            skid.i.payload.data.eq(axi.rdata), skid.i.payload.error.eq(axi.rresp[1]),
-            last_skid.i.valid.eq(axi.rvalid), last_skid.i.payload.eq(axi.rlast),
-            self.o_fetch.payload.eq(skid.o.payload), self.o_load.payload.eq(skid.o.payload),
-            self.o_fetch.valid.eq(skid.o.valid & to_fetch),
-            self.o_load.valid.eq(skid.o.valid & ~to_fetch),
-            skid.o.ready.eq(Mux(to_fetch, self.o_fetch.ready, self.o_load.ready)),
-            last_skid.o.ready.eq(skid.o.ready),
-            owners.o.ready.eq(beat & last_skid.o.payload),
-            self.beat.eq(beat),
-            self.idle.eq(~axi.arvalid & ~owners.o.valid & ~check.o.valid),
+            axi.rready.eq(Mux(to_fetch, self.o_fetch.ready, self.o_load.ready) & owner.o.valid),
+            owner.o.ready.eq(beat & axi.rlast),
+            self.idle.eq(~axi.arvalid & ~owners.o.valid & ~owner.o.valid
+                         & ~check.o.valid),
         ]
+        m.d.sync += self.beat.eq(beat)
         return m

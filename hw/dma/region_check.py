@@ -32,8 +32,8 @@ class RegionCheck(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        burst = Signal(BURST)
-        end = Signal(33)
+        burst = Signal(BURST, reset_less=True)
+        end = Signal(33, reset_less=True)
         valid = Signal()
         failed = Signal()
         out_free = ~self.o.valid | self.o.ready
@@ -44,10 +44,14 @@ class RegionCheck(wiring.Component):
         with m.If(self.i.ready):
             m.d.sync += [valid.eq(self.i.valid), burst.eq(i),
                          end.eq(i.address + (i.beats << exact_log2(self.axi_bits // 8)))]
-        m.d.sync += self.error.code.eq(0)
+        passed = Signal(BURST, reset_less=True)
+        told = Signal()
+        m.d.comb += self.o.payload.eq(passed)
+        m.d.sync += [self.error.code.eq(Mux(failed & ~told, self.code, 0)), told.eq(failed)]
         with m.If(out_free):
-            m.d.sync += [self.o.valid.eq(valid & inside & ~closed), self.o.payload.eq(burst)]
+            m.d.sync += [self.o.valid.eq(valid & inside & ~closed), passed.eq(burst)]
             with m.If(valid & ~inside & ~closed):
-                m.d.sync += [failed.eq(1), self.error.code.eq(self.code),
-                             self.error.index.eq(burst.index), self.error.layer.eq(burst.layer)]
+                m.d.sync += failed.eq(1)
+        with m.If(~failed):  # so it is the one outside
+            m.d.sync += [self.error.index.eq(burst.index), self.error.layer.eq(burst.layer)]
         return m

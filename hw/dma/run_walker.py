@@ -32,32 +32,38 @@ class RunWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        job = Signal(nest(self.width))
-        row_next = Signal(self.width)
-        repeat_next = Signal(self.width)
-        row_left = Signal(16)
-        repeat_left = Signal(16)
+        job = Signal(nest(self.width), reset_less=True)
+        row_next = Signal(self.width, reset_less=True)
+        repeat_next = Signal(self.width, reset_less=True)
+        row_left = Signal(16, reset_less=True)
+        repeat_left = Signal(16, reset_less=True)
+        # whether nothing is left is a register's output, not a comparison's
+        row_ends, repeat_ends = Signal(reset_less=True), Signal(reset_less=True)
+        single = Signal(reset_less=True)  # rows have one run
         valid = Signal()
         i, o = self.i.payload, self.o.payload
         m.d.comb += [
             self.o.valid.eq(valid),
             o.start.eq(job.start), o.length.eq(job.length), o.beat_step.eq(job.beat_step),
             o.index.eq(job.index), o.layer.eq(job.layer),
-            o.last.eq((row_left == 0) & (repeat_left == 0)),
+            o.last.eq(row_ends & repeat_ends),
             self.i.ready.eq(~valid | (self.o.ready & o.last)),
         ]
         with m.If(self.o.ready):
-            with m.If(row_left != 0):
+            with m.If(~row_ends):
                 m.d.sync += [job.start.eq(row_next), row_next.eq(row_next + job.step_1),
-                             row_left.eq(row_left - 1)]
+                             row_left.eq(row_left - 1), row_ends.eq(row_left == 1)]
             with m.Else():
                 m.d.sync += [
                     job.start.eq(repeat_next), row_next.eq(repeat_next + job.step_1),
                     repeat_next.eq(repeat_next + job.step_2),
-                    row_left.eq(job.count_1 - 1), repeat_left.eq(repeat_left - 1)]
+                    row_left.eq(job.count_1 - 1), row_ends.eq(single),
+                    repeat_left.eq(repeat_left - 1), repeat_ends.eq(repeat_left == 1)]
         with m.If(self.i.ready):
             m.d.sync += [
                 valid.eq(self.i.valid), job.eq(i),
                 row_next.eq(i.start + i.step_1), repeat_next.eq(i.start + i.step_2),
-                row_left.eq(i.count_1 - 1), repeat_left.eq(i.count_2 - 1)]
+                row_left.eq(i.count_1 - 1), row_ends.eq(i.count_1 == 1),
+                single.eq(i.count_1 == 1),
+                repeat_left.eq(i.count_2 - 1), repeat_ends.eq(i.count_2 == 1)]
         return m

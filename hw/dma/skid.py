@@ -22,14 +22,16 @@ class Skid(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        spare = Signal(self.shape)
+        first = Signal(Shape.cast(self.shape), reset_less=True)
+        spare = Signal(Shape.cast(self.shape), reset_less=True)
         spare_valid = Signal()
-        m.d.comb += self.i.ready.eq(~spare_valid)
+        payload = Value.cast(self.i.payload)
+        m.d.comb += [self.i.ready.eq(~spare_valid), Value.cast(self.o.payload).eq(first)]
+        with m.If(~spare_valid):  # whether it is needed or not: only valid bits look at ready
+            m.d.sync += spare.eq(payload)
         with m.If(~self.o.valid | self.o.ready):
-            with m.If(spare_valid):
-                m.d.sync += [self.o.payload.eq(spare), self.o.valid.eq(1), spare_valid.eq(0)]
-            with m.Else():
-                m.d.sync += [self.o.payload.eq(self.i.payload), self.o.valid.eq(self.i.valid)]
-        with m.Elif(self.i.valid & self.i.ready):
-            m.d.sync += [spare.eq(self.i.payload), spare_valid.eq(1)]
+            m.d.sync += [first.eq(Mux(spare_valid, spare, payload)),
+                         self.o.valid.eq(self.i.valid | spare_valid), spare_valid.eq(0)]
+        with m.Elif(self.i.valid):
+            m.d.sync += spare_valid.eq(1)
         return m

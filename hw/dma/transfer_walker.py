@@ -52,18 +52,21 @@ class TransferWalker(wiring.Component):
         m.submodules.memory_jobs = memory_jobs = Queue(nest(32), 2)
         m.submodules.memory_runs = memory_runs = RunWalker(32)
         m.submodules.bursts = bursts = Bursts(self.axi_bits)
-        m.submodules.skid = skid = Skid(BURST)  # cuts the ready path from the memory port
+        # cut the ready paths from the memory port and from the buffer
+        m.submodules.burst_skid = burst_skid = Skid(BURST)
+        m.submodules.beat_skid = beat_skid = Skid(BEAT)
         m.submodules.buffer_jobs = buffer_jobs = Queue(nest(BEAT_BITS), 4)
         m.submodules.buffer_runs = buffer_runs = RunWalker(BEAT_BITS)
         m.submodules.beats = beats = Beats()
         m.submodules.owners = owners = Queue(OWNER, 16)
         connect(m, memory_jobs.o, memory_runs.i)
         connect(m, memory_runs.o, bursts.i)
-        connect(m, bursts.o, skid.i)
-        connect(m, skid.o, flipped(self.o_burst))
+        connect(m, bursts.o, burst_skid.i)
+        connect(m, burst_skid.o, flipped(self.o_burst))
         connect(m, buffer_jobs.o, buffer_runs.i)
         connect(m, buffer_runs.o, beats.i)
-        connect(m, beats.o, flipped(self.o_beat))
+        connect(m, beats.o, beat_skid.i)
+        connect(m, beat_skid.o, flipped(self.o_beat))
         connect(m, owners.o, flipped(self.o_owner))
 
         # one transfer goes to all three at once

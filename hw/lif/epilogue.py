@@ -118,8 +118,23 @@ class Epilogue(wiring.Component):
                      arbiter.contexts.eq(self.result_contexts), self.tag_group.eq(arbiter.group)]
 
         items, valid, sums = self._take(m, contexts, arbiter)
-        memories = self._read(m, contexts, items)
-        lanes = [self._lane(m, contexts, lane, items, sums, memories)
+
+        def ahead(stage, value):
+            """Return ``value`` of a stage's context, found in the stage before: a register."""
+            value = value(items[stage - 1])
+            register = Signal.like(value, name=f"ahead_{stage}", reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+
+        def flag(stage, flag):
+            return ahead(stage, lambda item: contexts.flag(item.context, flag))
+
+        address_bits = exact_log2(preset.param_rows)
+        memories = self._read(m, items, lambda stage: ahead(stage, lambda item: (
+            contexts.field(item.context, "param_base") + item.part)[:address_bits]))
+        flags = {key: flag(*key) for key in (
+            (2, Flag.RESIDUAL_SUM), (2, Flag.PSUM_IN), (6, Flag.RESIDUAL_IN), (7, Flag.STREAM))}
+        lanes = [self._lane(m, flags, lane, sums, memories)
                  for lane in range(preset.epilogue_lanes)]
         new_psum, overflow = Cat(lane["a"] for lane in lanes), Cat(lane["over"] for lane in lanes)
 
@@ -127,20 +142,20 @@ class Epilogue(wiring.Component):
         m.d.comb += [
             memories["psum_write"].addr.eq(late.psum), memories["psum_write"].data.eq(new_psum),
             memories["psum_write"].en.eq(
-                valid[4] & contexts.flag(late.context, Flag.PSUM_OUT)),
+                valid[4] & flag(4, Flag.PSUM_OUT)),
         ]
         item = items[7]
-        keeps = contexts.flag(item.context, Flag.PSUM_OUT)
+        keeps = flag(7, Flag.PSUM_OUT)
         m.d.comb += [
             self.overflow_context.eq(item.context),
             self.overflow.eq(valid[7] & ~keeps & overflow.any()
-                             & contexts.flag(item.context, Flag.OUT_RESIDUAL)),
+                             & flag(7, Flag.OUT_RESIDUAL)),
             neurons.valid.eq(valid[7] & ~keeps), neurons.first.eq(item.first),
             neurons.address.eq(Cat(item.part[:exact_log2(preset.beats_per_tile)], item.group)),
         ]
-        context = item.context
-        m.d.comb += [levels.level_bits.eq(contexts.field(context, "level_bits")),
-                     levels.ties_even.eq(contexts.field(context, "ties_even"))]
+        for name in ("level_bits", "ties_even"):
+            m.d.comb += getattr(levels, name).eq(
+                ahead(7, lambda item, name=name: contexts.field(item.context, name)))
         spikes = neurons.spikes
         for stage in range(9, _LAST):
             now = Signal.like(spikes, name=f"spikes_{stage + 1}", reset_less=True)
@@ -236,7 +251,7 @@ class Epilogue(wiring.Component):
         m.d.sync += sums.eq(total)
         return sums
 
-    def _read(self, m, contexts, items):
+    def _read(self, m, items, address):
         """Read what belongs to the beats; data of stage 2, thresholds and steps of stage 7."""
         preset = self._preset
         lanes = preset.epilogue_lanes
@@ -259,15 +274,14 @@ class Epilogue(wiring.Component):
             memory = self._loaded(m, name, preset.param_rows, preset.param_row_bits,
                                   self.load_param, self.load_param_beat)
             port = memory.read_port(domain="comb")
-            item = items[stage]
-            m.d.comb += port.addr.eq(contexts.field(item.context, "param_base") + item.part)
+            m.d.comb += port.addr.eq(address(stage))
             channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
             fields = [Cat(channel[28:56], channel[64:64 + STEP_BITS]) if name == "thresholds" else
                       Cat(channel[:28], channel[56:62]) for channel in channels]
             found[name] = registered(name, Cat(*fields))
         return found
 
-    def _lane(self, m, contexts, lane, items, sums, memories):
+    def _lane(self, m, flags, lane, sums, memories):
         """Add the datapath of one lane: stages 2 to _LAST."""
         preset = self._preset
         width, high = preset.sum_width, SHIFTED_BITS
@@ -283,10 +297,9 @@ class Epilogue(wiring.Component):
         residual = memories["residual"][16 * lane:16 * (lane + 1)].as_signed()
         bias = memories["params"][34 * lane:34 * lane + 28].as_signed()
         amount = memories["params"][34 * lane + 28:34 * lane + 34].as_signed()
-        context = items[2].context
-        pools = contexts.flag(context, Flag.RESIDUAL_SUM)
-        before = Mux(contexts.flag(context, Flag.PSUM_IN), psum, bias)
-        first = register("first_3", Mux(pools, residual, acc), signed(preset.acc_width))
+        before = Mux(flags[2, Flag.PSUM_IN], psum, bias)
+        first = register("first_3", Mux(flags[2, Flag.RESIDUAL_SUM], residual, acc),
+                         signed(preset.acc_width))
         second = register("second_3", before, signed(width))
         amount_3 = register("amount_3", amount + _SHIFT_LOW, unsigned(5))
 
@@ -304,13 +317,12 @@ class Epilogue(wiring.Component):
             residual = register(f"residual_{stage}", residual, signed(16))
 
         # stage 7: y; from there to the neuron, and to the writer in stage 9
-        context = items[6].context
         total = Signal(signed(high + 1), name=f"total_{lane}")
         m.d.comb += total.eq(
-            s + Mux(contexts.flag(context, Flag.RESIDUAL_IN), residual, 0))
+            s + Mux(flags[6, Flag.RESIDUAL_IN], residual, 0))
         y = register("y_7", total, signed(16))
         over = register("over", total[15:] != total[15].replicate(high - 14), 1)
-        n = Mux(contexts.flag(items[7].context, Flag.STREAM), y, z)
+        n = Mux(flags[7, Flag.STREAM], y, z)
         upper = z[16:]
         threshold, step = (memories["thresholds"].word_select(lane, 28 + STEP_BITS)[part]
                            for part in (slice(0, 28), slice(28, None)))

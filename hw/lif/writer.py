@@ -85,17 +85,25 @@ class ResultWriter(wiring.Component):
             with m.If(self.valid):
                 m.d.sync += beat[name].eq(getattr(self, name))
         # digits beyond the width of an integer output are not even kept
+        def held(name, value):
+            register = Signal.like(value, name=f"beat_{name}", reset_less=True)
+            with m.If(self.valid):
+                m.d.sync += register.eq(value)
+            return register
+
+        flags = {flag: held(flag.name.lower(), contexts.flag(self.context, flag)) for flag in (
+            Flag.PSUM_OUT, Flag.OUT_SPIKES, Flag.OUT_RAW, Flag.OUT_INTEGER, Flag.FILL)}
+        has_planes = held("has_planes", _writes_planes(contexts, self.context))
         mask = contexts.derived(
             self.context, "digit_mask", 16, lambda view: Cat(
                 (view.integer_bits > INTEGER_BITS - 1 - bit)
                 | ~contexts.wants(view, Flag.OUT_INTEGER) for bit in range(16)))
-        for name in ("values", "upper", "levels"):
-            beat[name] = []
-            for lane, value in enumerate(getattr(self, name)):
-                held = Signal.like(value, name=f"beat_{name}_{lane}", reset_less=True)
-                with m.If(self.valid):
-                    m.d.sync += held.eq(value & mask if name == "values" else value)
-                beat[name].append(held)
+        values = [Signal(signed(16), name=f"masked_{lane}")
+                  for lane in range(preset.epilogue_lanes)]
+        m.d.comb += [masked.eq(value & mask)
+                     for masked, value in zip(values, self.values, strict=True)]
+        beat["values"] = [held(f"values_{lane}", value) for lane, value in enumerate(values)]
+        beat["upper"] = [held(f"upper_{lane}", value) for lane, value in enumerate(self.upper)]
 
         # its steps: values, spikes, planes
         context = beat["context"]
@@ -104,12 +112,10 @@ class ResultWriter(wiring.Component):
         left = Signal(5)  # steps behind this one
         is_values, is_spikes, is_planes = Signal(), Signal(), Signal()
         plane_step = Signal(range(-(-INTEGER_BITS // preset.out_banks)))
-        keeps = contexts.flag(context, Flag.PSUM_OUT)
+        keeps = flags[Flag.PSUM_OUT]
 
-        def begin(context, values):
+        def begin(values, spikes, planes):
             """Return the phase of the first step, when ``values`` says if it writes values."""
-            spikes = contexts.flag(context, Flag.OUT_SPIKES)
-            planes = _writes_planes(contexts, context)
             return [is_values.eq(values), is_spikes.eq(~values & spikes),
                     is_planes.eq(~values & ~spikes & planes)]
 
@@ -118,7 +124,9 @@ class ResultWriter(wiring.Component):
             m.d.sync += [
                 active.eq(1), left.eq(cycles_last - 1), last_step.eq(cycles_last == 0),
                 plane_step.eq(0), upper.eq(0),
-                *begin(self.context, Mux(self.context, *plan.values[::-1]).any())]
+                *begin(Mux(self.context, *plan.values[::-1]).any(),
+                       contexts.flag(self.context, Flag.OUT_SPIKES),
+                       _writes_planes(contexts, self.context))]
         with m.Else():
             m.d.sync += [left.eq(left - 1), last_step.eq(left == 0),
                          plane_step.eq(plane_step + is_planes)]
@@ -126,33 +134,39 @@ class ResultWriter(wiring.Component):
                 m.d.sync += active.eq(0)
             with m.If(is_values):
                 m.d.sync += [upper.eq(1), *begin(
-                    context, contexts.flag(context, Flag.OUT_RAW) & ~upper)]
+                    flags[Flag.OUT_RAW] & ~upper, flags[Flag.OUT_SPIKES], has_planes)]
             with m.Elif(is_spikes):
-                m.d.sync += [is_spikes.eq(0),
-                             is_planes.eq(_writes_planes(contexts, context))]
+                m.d.sync += [is_spikes.eq(0), is_planes.eq(has_planes)]
         writes = Signal()
         m.d.comb += writes.eq(active & ~keeps)
         m.d.sync += [self.finished.eq(active & last_step & beat["last"]),
                      self.finished_context.eq(context)]
 
         # what each bank is to write, and where
-        row, enables = self._places(m, contexts, beat, writes, is_values, is_spikes, is_planes,
-                                    plane_step, upper, Mux(context, *plan.planes[::-1]))
+        offset = contexts.field(self.context, "out_bit") + _times(
+            self.part, preset.epilogue_lanes)
+        beat["slot"] = held("slot", offset[
+            exact_log2(preset.epilogue_lanes):exact_log2(WORD_BITS)])
+        beat["plane_rows"] = held("plane_rows", contexts.field(self.context, "plane_rows"))
+        row, enables = self._places(
+            m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, upper,
+            held("planes", Mux(self.context, *plan.planes[::-1])))
         lanes, banks = preset.epilogue_lanes, preset.out_banks
-        digits = self._digits(m, beat["values"])
-        levels = self._level_planes(m, contexts, context, beat["levels"])
-        integer = contexts.flag(context, Flag.OUT_INTEGER)
+        digits = self._digits(m, values)
+        levels = self._level_planes(m, contexts, self.context, self.levels)
+        integer = contexts.flag(self.context, Flag.OUT_INTEGER)
         payload = []  # of the words of even and of odd address, by bank
         for parity, planes in enumerate(digits):
             for number, plane in enumerate(levels):
                 planes[number] = Mux(integer, planes[number], plane)
+            planes = [held(f"plane_{parity}_{n}", plane) for n, plane in enumerate(planes)]
             groups = [Cat(planes[n:n + banks]) for n in range(0, len(planes), banks)]
             chunk = Signal(lanes * banks, name=f"chunk_{parity}")
             m.d.comb += chunk.eq(select(plane_step, groups))
             payload.append([Signal(lanes, name=f"payload_{parity}_{n}", reset_less=True)
                             for n in range(banks)])
-            m.d.sync += [held.eq(Mux(is_planes, chunk.word_select(n, lanes), beat["spikes"]))
-                         for n, held in enumerate(payload[-1])]
+            m.d.sync += [word.eq(Mux(is_planes, chunk.word_select(n, lanes), beat["spikes"]))
+                         for n, word in enumerate(payload[-1])]
         value_row = Signal(16 * lanes, reset_less=True)
         from_values = Signal(reset_less=True)
         m.d.sync += [
@@ -162,8 +176,7 @@ class ResultWriter(wiring.Component):
                 for low, high in zip(beat["values"], beat["upper"], strict=True))),
         ]
         slots = Signal(WORD_BITS // lanes, reset_less=True)  # one-hot: the beat's bits in a word
-        offset = contexts.field(context, "out_bit") + _times(beat["part"], lanes)
-        m.d.sync += slots.eq(1 << offset[exact_log2(lanes):exact_log2(WORD_BITS)])
+        m.d.sync += slots.eq(1 << beat["slot"])
         value_beats = preset.residual_row_bits // preset.axi_bits
         for bank in range(banks):
             pair = Cat(Mux(slot, words[bank], 0) for words in payload for slot in slots)
@@ -176,25 +189,24 @@ class ResultWriter(wiring.Component):
             ]
         return m
 
-    def _places(self, m, contexts, beat, writes, is_values, is_spikes, is_planes, plane_step,
-                upper, planes):
+    def _places(self, m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, upper,
+                planes):
         """Return registered rows and enables of the banks."""
         preset = self._preset
         lanes, banks = preset.epilogue_lanes, preset.out_banks
         bank_bits, word_bits = exact_log2(banks), exact_log2(preset.beat_words)
         value_beats = preset.residual_row_bits // preset.axi_bits
-        context = beat["context"]
         rows = [Signal(range(preset.out_rows), name=f"row_{n}", reset_less=True)
                 for n in range(banks)]
         enables = [Signal(preset.axi_bits // lanes, name=f"enable_{n}") for n in range(banks)]
 
         # values lie on multiples of their beats, so that a bank always takes the same ones
-        raw = contexts.flag(context, Flag.OUT_RAW)
+        raw = flags[Flag.OUT_RAW]
         index = _times(beat["part"], value_beats)
         value = beat["value"] + Mux(raw, (index << 1) + Mux(upper, value_beats, 0), index)
         spike_beat = beat["word"][word_bits:]
         # planes take turns in the banks: plane p is in bank p % banks
-        plane_rows = contexts.field(context, "plane_rows")
+        plane_rows, slot = beat["plane_rows"], beat["slot"]
         plane_row = Signal(range(preset.out_rows))
         base, offset = spike_beat, Signal(range(preset.out_rows), reset_less=True)
         m.d.comb += plane_row.eq(base + Mux(plane_step == 0, 0, offset))
@@ -202,13 +214,10 @@ class ResultWriter(wiring.Component):
             m.d.sync += offset.eq(Mux(plane_step == 0, 0, offset) + plane_rows)
 
         per_word = WORD_BITS // lanes
-        slot = (contexts.field(context, "out_bit") + _times(beat["part"], lanes))[
-            exact_log2(lanes):exact_log2(WORD_BITS)]
-        fills = contexts.flag(context, Flag.FILL) & (
-            beat["part"] == preset.beats_per_tile - 1)
+        fills = flags[Flag.FILL] & (beat["part"] == preset.beats_per_tile - 1)
         in_word = Signal(per_word)
         word_enable = Signal(preset.axi_bits // lanes)
-        pair = is_planes & contexts.flag(context, Flag.OUT_INTEGER)  # both words of a pair
+        pair = is_planes & flags[Flag.OUT_INTEGER]  # both words of a pair
         m.d.comb += [
             in_word.eq(Mux(fills, (1 << per_word) - 1, 1) << slot),
             word_enable.eq(Cat(Mux(beat["word"][:word_bits] | pair == n | pair, in_word, 0)

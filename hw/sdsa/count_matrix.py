@@ -23,7 +23,7 @@ _QUEUE = 8
 _CARRIES = 8
 """Additions under way and carries that wait, together."""
 _READ_LATENCY = 4
-_WRITE_LATENCY = 2
+_WRITE_LATENCY = 3
 """Cycles from a write to the first read that sees it, less one."""
 
 
@@ -260,31 +260,23 @@ class CountMatrix(wiring.Component):
         m.d.comb += [
             tokens.i.valid.eq(scanner.o_valid), tokens.i.payload.row.eq(scanner.o.row),
             tokens.i.payload.end.eq(scanner.o.end), scanner.enable.eq(tokens.i.ready)]
-        token = tokens.o.payload
         m.submodules.carries = carries = Queue(
             data.StructLayout({"row": rows, "part": 8, "lanes": lanes}), _CARRIES)
-        carry = carries.o.payload
         operation = data.StructLayout({"valid": 1, "row": rows, "part": 8})
         # s0 reads, s3 writes; behind that, until reads see it
         flight = [Signal(operation, name=f"add_s{n}") for n in range(4 + _WRITE_LATENCY)]
         alive = Signal(range(_CARRIES + 1))  # additions that may still carry, and carries
         begin_carry, begin_token = Signal(), Signal()
-
-        def is_busy(row):
-            return Cat(o.valid & (o.row == row) for o in flight).any()
-
-        m.d.comb += [
-            begin_carry.eq(carries.o.valid & ~is_busy(carry.row)),
-            carries.o.ready.eq(begin_carry),
-            begin_token.eq(tokens.o.valid & ~is_busy(token.row) & ~begin_carry
-                           & (alive != _CARRIES)),
-            tokens.o.ready.eq(begin_token),
-        ]
+        token, token_may = _candidate(m, "token", tokens.o, begin_token, flight)
+        carry, carry_may = _candidate(m, "carry", carries.o, begin_carry, flight)
+        room_to_carry, next_alive = Signal(init=1), Signal.like(alive)
+        m.d.comb += [begin_carry.eq(carry_may),
+                     begin_token.eq(token_may & ~begin_carry & room_to_carry)]
         m.d.sync += [
-            value_read.addr.eq(value_read.addr + (begin_token & token.end)),
+            value_read.addr.eq(value_read.addr + (begin_token & token.payload.end)),
             flight[0].valid.eq(begin_carry | begin_token),
-            flight[0].row.eq(Mux(begin_carry, carry.row, token.row)),
-            flight[0].part.eq(Mux(begin_carry, carry.part, 0)),
+            flight[0].row.eq(Mux(begin_carry, carry.payload.row, token.payload.row)),
+            flight[0].part.eq(Mux(begin_carry, carry.payload.part, 0)),
         ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
@@ -294,7 +286,8 @@ class CountMatrix(wiring.Component):
                   for n in range(2)]
         shifts = [Signal(2, name=f"doublings_{n}", reset_less=True) for n in range(2)]
         m.d.sync += [
-            planes[0].eq(Mux(begin_carry, carry.lanes, value_read.data[:LEVEL_BITS * lanes])),
+            planes[0].eq(Mux(begin_carry, carry.payload.lanes,
+                             value_read.data[:LEVEL_BITS * lanes])),
             shifts[0].eq(Mux(begin_carry, 0, value_read.data[LEVEL_BITS * lanes:])),
             planes[1].eq(planes[0]), shifts[1].eq(shifts[0])]
         sums, over = Signal(8 * lanes, reset_less=True), Signal(lanes, reset_less=True)
@@ -314,8 +307,31 @@ class CountMatrix(wiring.Component):
             carries.i.payload.row.eq(last.row + d.part_step),
             carries.i.payload.part.eq(last.part + 1), carries.i.payload.lanes.eq(over),
         ]
-        m.d.sync += alive.eq(alive + begin_token - (last.valid & ~carries.i.valid))
+        m.d.comb += next_alive.eq(alive + begin_token - (last.valid & ~carries.i.valid))
+        m.d.sync += [alive.eq(next_alive), room_to_carry.eq(next_alive != _CARRIES)]
         m.d.sync += quiet.eq(~Cat(
             issue_key, *(s.key for s in stages), arrived, masked, level != 0, scanner.busy,
-            tokens.o.valid, *(o.valid for o in flight), carries.o.valid).any())
+            tokens.o.valid, token.valid, *(o.valid for o in flight), carries.o.valid,
+            carry.valid).any())
         return m
+
+
+def _candidate(m, name, source, begins, flight):
+    """Hold what comes from a stream until it ``begins``; return it, and whether it may.
+
+    It may not while an addition to its row is in ``flight``. All but the youngest of those were
+    compared in the cycle before.
+    """
+    held = Signal(data.StructLayout({"valid": 1, "payload": source.payload.shape()}),
+                  name=f"{name}_held")
+    clash = Signal(name=f"{name}_clash", reset_less=True)
+    new = source.payload
+    m.d.comb += source.ready.eq(~held.valid | begins)
+    with m.If(source.ready):
+        m.d.sync += [held.valid.eq(source.valid), held.payload.eq(new)]
+    old = held.payload
+    m.d.sync += clash.eq(Mux(
+        source.ready, *(Cat(o.valid & (o.row == row) for o in flight[:-1]).any()
+                        for row in (new.row, old.row))))
+    may = held.valid & ~clash & ~(flight[0].valid & (flight[0].row == old.row))
+    return held, may

@@ -25,14 +25,16 @@ class _Forgetful(Skid):
 
     def elaborate(self, platform):
         m = super().elaborate(platform)
-        with m.If(self.o.valid & ~self.o.ready):
-            m.d.sync += self.o.payload.eq(~Value.cast(self.o.payload))
+        waits = Signal()
+        m.d.sync += waits.eq(self.o.valid & ~self.o.ready)
+        with m.If(waits):
+            m.d.comb += Value.cast(self.o.payload).eq(~0)
         return m
 
 
 def generate_forgetful(preset_name):
-    """Return the Verilog of an accelerator whose read data change while they wait."""
-    with mock.patch("hw.dma.read_port.Skid", _Forgetful), watched():
+    """Return the Verilog of an accelerator whose transfers change while they wait."""
+    with mock.patch("hw.dma.transfer_walker.Skid", _Forgetful), watched():
         return generate(preset_name, StubCompute)
 
 
@@ -40,7 +42,7 @@ def test_a_stream_that_errs_is_named():
     with VerilatedTransport(get_preset("tiny"), memory_bytes=1 << 20, effort=QUICK, stall=64,
                             generator="tb.driver.test_monitors:generate_forgetful") as transport:
         driver = Driver(transport, get_preset("tiny"))
-        with pytest.raises(ProtocolError, match=r"stream addend\.read_port\.\w+(\.o)? changed"):
+        with pytest.raises(ProtocolError, match=r"stream addend\.\w+\.walker\.\w+(\.o)? changed"):
             run(driver, [load(length=100, post=1), store(length=100), end()])
 
 
