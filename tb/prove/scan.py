@@ -360,9 +360,11 @@ def _row_cutter(p: Properties, block: type) -> None:
 
 
 @proof(Lanes, reach=14, bugs=[
-    Bug("a result is replaced before it is free", "(~complete | vacant)", "1"),
-    Bug("a result comes twice", "m.d.sync += complete.eq(0)", "pass"),
-    Bug("freed without an owner", "with m.Elif(self.free):", "with m.Else():"),
+    Bug("a result is replaced before it is free", "(~next_complete | next_vacant)", "1"),
+    Bug("a result comes twice", "complete & ~vacant)", "complete)"),
+    Bug("freed without an owner", "vacant | self.free)", "1)"),
+    Bug("moves though it is held", "enable.eq(~self.hold & ", "enable.eq("),
+    Bug("reads, and did not tell which bank", "self.enable, Cat(reads &", "~self.enable, Cat(reads &"),
 ])
 def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
@@ -380,10 +382,16 @@ def _lanes(p: Properties, block: type) -> None:
     p.invariant(p.signal("vacant") == ~dut.result_valid)
     p.claim("a result stays until it is freed", dut.result_valid,
             p.past(dut.result_valid & ~dut.free))
-    p.claim("held means that nothing moves", ~dut.enable, dut.hold)
-    p.claim("stands only for a reason", dut.hold | (dut.result_valid & p.signal("complete")),
+    held = p.past(dut.hold)
+    p.claim("held means that nothing moves in the next cycle", ~dut.enable, held)
+    p.claim("stands only for a reason", held | (dut.result_valid & p.signal("complete")),
             ~dut.enable)
+    p.invariant(dut.enable == ~(held | (dut.result_valid & p.signal("complete"))))
     p.claim("one bank at most is read", ~dut.wants.all())
+    wanted, upper = p.past(dut.wants), dut.row[-1]
+    p.claim("the bank read was wanted in the cycle before",
+            wanted == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.cover("two results wait", level == 6)
 
 
