@@ -247,7 +247,7 @@ def _run_control(p: Properties, block: type) -> None:
     Bug("takes a second address while one waits", "bus.awready.eq(~have_address)",
         "bus.awready.eq(~have_address | ~have_word)"),
     Bug("a read is answered twice", "bus.rvalid.eq(1), have_wanted.eq(0)", "bus.rvalid.eq(1)"),
-    Bug("the upper half is not kept", "kept if value is None", "C(0, 16) if value is None"),
+    Bug("the upper half is not kept", "Mux(is_high, kept, value[:32])", "value[:32]"),
 ])
 def _register_bank(p: Properties, block: type) -> None:
     """AXI4-Lite: one answer each, held; a write changes the bytes it names, a read tells."""
@@ -262,7 +262,9 @@ def _register_bank(p: Properties, block: type) -> None:
     address, wanted = p.register(len(bus.awaddr), "address"), p.register(len(bus.araddr), "wanted")
     word, strobe = p.register(32, "word"), p.register(4, "strobe")
     write = here[0] & here[1] & ~bus.bvalid
-    read = here[2] & ~bus.rvalid
+    read = p.register(1, "read")        # the second cycle of one: its answer is on its way
+    begins = here[2] & ~bus.rvalid & ~read
+    m.d.sync += read.eq(begins)
     with m.If(write):
         m.d.sync += [here[0].eq(0), here[1].eq(0)]
     with m.If(read):
@@ -278,7 +280,7 @@ def _register_bank(p: Properties, block: type) -> None:
     p.claim("nor a read", ~here[2], took_ar)
     p.claim("a write is answered a cycle after both are there, once",
             bus.bvalid == p.past(write | (bus.bvalid & ~bus.bready)))
-    p.claim("a read is answered a cycle later, once",
+    p.claim("a read is answered two cycles later, once",
             bus.rvalid == p.past(read | (bus.rvalid & ~bus.rready)))
     mask = Cat(bit.replicate(8) for bit in strobe)
     for number, register in enumerate(REGISTERS):
@@ -295,13 +297,14 @@ def _register_bank(p: Properties, block: type) -> None:
             with m.If(hit):
                 m.d.sync += shadow.eq((shadow & ~mask[bits]) | (word[bits] & mask[bits]))
             p.claim("a register holds what was written to it, byte by byte", port == shadow)
-            p.claim("and reads as that", bus.rdata[bits] == p.past(port),
+            p.claim("and reads as that", bus.rdata[bits] == p.past(p.past(port)),
                     p.past(read & (wanted[2:] == number)))
     for number, register in enumerate(REGISTERS):
         if register.name == "additions_low":
             upper = p.register(16, "upper")
+            counted = p.past(dut.additions)
             with m.If(read & (wanted[2:] == number)):
-                m.d.sync += upper.eq(dut.additions[32:])
+                m.d.sync += upper.eq(counted[32:])
             other = p.register(1, "other")      # another counter was read since
             with m.If(read):
                 m.d.sync += other.eq((wanted[2:] != number) & (
@@ -310,11 +313,18 @@ def _register_bank(p: Properties, block: type) -> None:
             p.claim("a counter's halves belong together", bus.rdata == p.past(upper),
                     p.past(read & (wanted[2:] == number + 1) & seen & ~other))
             p.invariant(p.signal("kept") == upper, seen & ~other)
+            p.invariant(p.signal(f"found_{number // 8}") == counted,
+                        read & (wanted[2:] == number))
             p.cover("a counter is read", p.past(read & (wanted[2:] == number + 1) & seen & ~other))
     p.claim("unknown addresses read 0", bus.rdata == 0,
             p.past(read & (wanted[2:] >= len(REGISTERS))))
     p.invariant((p.signal("have_address") == here[0]) & (p.signal("have_word") == here[1])
-                & (p.signal("have_wanted") == here[2]))
+                & (p.signal("have_wanted") == here[2]) & (p.signal("chosen") == read))
+    p.invariant(here[2] & ~bus.rvalid, read)
+    for half in ("low", "high"):
+        p.invariant(p.signal(f"is_{half}") == Cat(
+            wanted[2:] == number for number, register in enumerate(REGISTERS)
+            if register.name.endswith(f"_{half}")).any(), read)
     p.invariant(p.signal("address") == address, here[0])
     p.invariant((p.signal("word") == word) & (p.signal("strobe") == strobe), here[1])
     p.invariant(p.signal("wanted") == wanted, here[2])

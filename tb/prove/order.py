@@ -145,10 +145,11 @@ def _dispatcher(p: Properties, block: type) -> None:
 
 
 @proof(Sequencer, k=1, reach=18, bugs=[
-    Bug("starts without its semaphores", "begun.eq(granted & ~self.conv_start",
-        "begun.eq(loaded & ~self.conv_start"),
-    Bug("starts while pixels are to come", "& ~self.conv_start & ~self.walking",
-        "& ~self.conv_start"),
+    Bug("starts without its semaphores", "begun.eq(granted & ~under_way",
+        "begun.eq(loaded & ~under_way"),
+    Bug("starts while pixels are to come", "Cat(self.conv_start, self.walking, self.count_start",
+        "Cat(self.conv_start, self.count_start"),
+    Bug("the walk reads what comes next", "with m.If(~under_way):", "with m.If(1):"),
     Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
     Bug("mixes PAIRED with others", "flags[exact_log2(int(Flag.PAIRED))] != paired)", "0)"),
     Bug("overwrites a descriptor at work", "free.eq(~loaded & ~Mux(slot, used[1], used[0]))",
@@ -188,6 +189,9 @@ def _sequencer(p: Properties, block: type) -> None:
     p.claim("not while the walk or the count before is under way",
             ~p.past(dut.walking | dut.counting | starts), starts)
     mine = Mux(dut.context, dut.descriptors[1], dut.descriptors[0])
+    p.claim("the walk reads what was started", dut.started[:8] == mine[:8], starts)
+    p.claim("until it is over", dut.started[:8] == p.past(dut.started[:8]),
+            p.past(dut.walking | dut.counting | starts))
     p.claim("CONVs walk, others count", dut.conv_start == (layout(mine).opcode == Opcode.CONV),
             starts)
     # under way: from the start to the end

@@ -183,7 +183,7 @@ def _descriptor(p: Properties, value):
         "d.string_words"),
     Bug("rows do not return to the first column", "x.eq(d.x_start),\n                    rows",
         "rows"),
-    Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
+    Bug("moves while the output waits", "move.eq(~job_valid | skid.i.ready)", "move.eq(1)"),
     Bug("words left of the map", "job.low.eq(-ahead_x)", "job.low.eq(0)"),
     Bug("words right of the map", "with m.If(room < length):",
         "with m.If(room < 0):"),
@@ -191,13 +191,17 @@ def _descriptor(p: Properties, value):
         "images"),
 ])
 def _pixel_walker(p: Properties, block: type) -> None:
-    """One job a pixel, or two, image by image, row by row, the window inside the row."""
+    """One job a pixel, or two, image by image, row by row, the window inside the row.
+
+    Of the jobs as they enter the skid at the output, which has a proof of its own.
+    """
     dut, m = p.add(block(MINUTE)), p.m
-    d, job = _descriptor(p, dut.descriptor), dut.o.payload
+    d, job = _descriptor(p, dut.descriptor), p.view(dut.o.payload.shape(), "job")
+    there, full = p.signal("job_valid"), p.signal("spare_valid", "skid")
     p.assume("no start while busy", ~dut.busy, dut.start)
     p.assume("rows and windows are no longer than the map",
              (d.row_words <= MINUTE.map_words) & (d.string_words <= MINUTE.map_words))
-    move = ~dut.o.valid | dut.o.ready
+    move = ~there | ~full
     # the pixel at hand, and those of the two stages behind it
     shape = {"column": 16, "row": 16, "image": 16}
     stages = [{name: p.register(width, f"{name}_s{n}") for name, width in shape.items()}
@@ -233,9 +237,13 @@ def _pixel_walker(p: Properties, block: type) -> None:
     def y_of(stage):
         return (d.y_start[:6] + times(stage, "row", d.y_step, 6))[:6]
 
-    out, there = stages[2], dut.o.valid
+    out = stages[2]
     p.claim("offers the pixels that are to come, each once", there == busy[2])
-    p.claim("busy until the last pixel is taken", dut.busy == Cat(busy).any())
+    p.claim("busy until the last pixel is taken", dut.busy == (Cat(busy).any() | dut.o.valid))
+    p.invariant(dut.o.valid, full)
+    p.claim("the skid is offered each job, as it is", Cat(
+        p.signal("i__valid", "skid"), p.signal("i__payload", "skid"))
+        == Cat(there, job.as_value()))
     p.claim("the window begins at y_start + row y_step", job.y.as_unsigned() == y_of(out), there)
     x = x_of(out)
     room = (d.row_words[:5].as_unsigned() - x)[:7].as_signed()
@@ -265,7 +273,7 @@ def _pixel_walker(p: Properties, block: type) -> None:
     x = x_of(stages[1])
     p.invariant((p.signal("ahead_x") == x) & (p.signal("room").as_signed() == (
         d.row_words[:5].as_unsigned() - x)[:7].as_signed()), busy[1])
-    p.cover("two by two pixels of two images", there & dut.o.ready & Cat(
+    p.cover("two by two pixels of two images", there & ~full & Cat(
         d.columns == 2, d.rows == 2, d.images == 2, out["image"] == 1, out["row"] == 1,
         out["column"] == 1).all())
 
