@@ -28,6 +28,7 @@ _COUNT, _WAITERS, _POSTERS = 3, 2, 2
         "with m.If(~self.stop):"),
     Bug("grants do not lower", "- lowered[index])", ")"),
     Bug("a poster is lost", "sum(mask[index] for mask in post)", "post[0][index] | post[1][index]"),
+    Bug("above lags", "above[index].eq(total[:_WIDTH].any())", "above[index].eq(number.any())"),
     Bug("overflows at 8", "with m.If(total[_WIDTH:].any()):", "with m.If(total[3:].any()):"),
 ])
 def _semaphores(p: Properties, block: type) -> None:
@@ -52,6 +53,7 @@ def _semaphores(p: Properties, block: type) -> None:
         p.invariant((balance == value + waiting) & (balance < 260), ~dut.overflow)
         p.invariant(lowered == taken)
         p.invariant(above[-1] == (value != 0), ~dut.overflow)
+        p.invariant(p.signal("above")[which] == (value != 0))
     p.claim("an overflow is told when a semaphore exceeds 255, only then, and stays",
             dut.overflow == p.past(dut.overflow | Cat(overflows).any()))
     p.claim("at most one grant", ~dut.grant.all())

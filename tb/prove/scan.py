@@ -183,7 +183,7 @@ def _descriptor(p: Properties, value):
         "d.string_words"),
     Bug("rows do not return to the first column", "x.eq(d.x_start),\n                    rows",
         "rows"),
-    Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
+    Bug("moves while the output waits", "move.eq(~job_valid | skid.i.ready)", "move.eq(1)"),
     Bug("words left of the map", "job.low.eq(-ahead_x)", "job.low.eq(0)"),
     Bug("words right of the map", "with m.If(room < length):",
         "with m.If(room < 0):"),
@@ -360,9 +360,15 @@ def _row_cutter(p: Properties, block: type) -> None:
 
 
 @proof(Lanes, reach=14, bugs=[
-    Bug("a result is replaced before it is free", "(~complete | vacant)", "1"),
-    Bug("a result comes twice", "m.d.sync += complete.eq(0)", "pass"),
-    Bug("freed without an owner", "with m.Elif(self.free):", "with m.Else():"),
+    Bug("a result is replaced before it is free", "enable.eq(~self.hold & (~next_complete | "
+        "next_vacant))", "enable.eq(~self.hold)"),
+    Bug("a result comes twice", "Mux(enable, final.end, complete & ~vacant)",
+        "Mux(enable, final.end, complete)"),
+    Bug("freed without an owner", "Mux(complete & vacant, 0, vacant | self.free)",
+        "Mux(complete & vacant, 0, 1)"),
+    Bug("moves while held", "enable.eq(~self.hold & (", "enable.eq(("),
+    Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
+        "reads & self.i.row[-1]), 0))"),
 ])
 def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
@@ -380,9 +386,15 @@ def _lanes(p: Properties, block: type) -> None:
     p.invariant(p.signal("vacant") == ~dut.result_valid)
     p.claim("a result stays until it is freed", dut.result_valid,
             p.past(dut.result_valid & ~dut.free))
-    p.claim("held means that nothing moves", ~dut.enable, dut.hold)
-    p.claim("stands only for a reason", dut.hold | (dut.result_valid & p.signal("complete")),
+    held = p.past(dut.hold)
+    p.claim("held means that nothing moves in the next cycle", ~dut.enable, held)
+    p.claim("stands only for a reason", held | (dut.result_valid & p.signal("complete")),
             ~dut.enable)
+    p.invariant(dut.enable == (~held & (~p.signal("complete") | ~dut.result_valid)))
+    upper = dut.row[-1]
+    p.claim("a row is wanted in the cycle before it is read, and each before it is read again",
+            p.past(dut.wants) == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.claim("one bank at most is read", ~dut.wants.all())
     p.cover("two results wait", level == 6)
 
