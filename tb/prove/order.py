@@ -149,7 +149,10 @@ def _dispatcher(p: Properties, block: type) -> None:
         "begun.eq(loaded & ~under_way"),
     Bug("starts while pixels are to come", "Cat(self.conv_start, self.walking, self.count_start",
         "Cat(self.conv_start, self.count_start"),
-    Bug("the walk reads what comes next", "with m.If(~under_way):", "with m.If(1):"),
+    Bug("hands on the other descriptor", "started.eq(Mux(slot, contexts[1], contexts[0]))",
+        "started.eq(Mux(slot, contexts[0], contexts[1]))"),
+    Bug("hands on the next one during the walk", "with m.If(~under_way):",
+        "with m.If(~self.conv_start & ~self.count_start):"),
     Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
     Bug("mixes PAIRED with others", "flags[exact_log2(int(Flag.PAIRED))] != paired)", "0)"),
     Bug("overwrites a descriptor at work", "free.eq(~loaded & ~Mux(slot, used[1], used[0]))",
@@ -189,11 +192,11 @@ def _sequencer(p: Properties, block: type) -> None:
     p.claim("not while the walk or the count before is under way",
             ~p.past(dut.walking | dut.counting | starts), starts)
     mine = Mux(dut.context, dut.descriptors[1], dut.descriptors[0])
-    p.claim("the walk reads what was started", dut.started[:8] == mine[:8], starts)
-    p.claim("until it is over", dut.started[:8] == p.past(dut.started[:8]),
-            p.past(dut.walking | dut.counting | starts))
     p.claim("CONVs walk, others count", dut.conv_start == (layout(mine).opcode == Opcode.CONV),
             starts)
+    p.claim("what is handed on is the descriptor of the start", dut.started == mine, starts)
+    p.claim("and stays while its walk or count is under way", dut.started == p.past(dut.started),
+            p.past(dut.walking | dut.counting | starts))
     # under way: from the start to the end
     used = p.signal("used")
     ended = p.signal("ended")
@@ -236,6 +239,7 @@ def _sequencer(p: Properties, block: type) -> None:
     p.invariant(Mux(place, views[1].post, views[0].post) == element, waiting)
     p.invariant(used.bit_select(dut.context, 1) & (dut.context == ~slot), starts)
     p.invariant(dut.conv_start == (layout(mine).opcode == Opcode.CONV), starts)
+    p.invariant(dut.started == mine, starts)
     p.cover("two descriptors end", p.count(dut.done_valid) == 2)
 
 

@@ -368,11 +368,15 @@ def _row_cutter(p: Properties, block: type) -> None:
 
 
 @proof(Lanes, reach=14, bugs=[
-    Bug("a result is replaced before it is free", "(~next_complete | next_vacant)", "1"),
-    Bug("a result comes twice", "complete & ~vacant)", "complete)"),
-    Bug("freed without an owner", "vacant | self.free)", "1)"),
-    Bug("moves though it is held", "enable.eq(~self.hold & ", "enable.eq("),
-    Bug("reads, and did not tell which bank", "self.enable, Cat(reads &", "~self.enable, Cat(reads &"),
+    Bug("a result is replaced before it is free", "enable.eq(~self.hold & (~next_complete | "
+        "next_vacant))", "enable.eq(~self.hold)"),
+    Bug("a result comes twice", "Mux(enable, final.end, complete & ~vacant)",
+        "Mux(enable, final.end, complete)"),
+    Bug("freed without an owner", "Mux(complete & vacant, 0, vacant | self.free)",
+        "Mux(complete & vacant, 0, 1)"),
+    Bug("moves while held", "enable.eq(~self.hold & (", "enable.eq(("),
+    Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
+        "reads & self.i.row[-1]), 0))"),
 ])
 def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
@@ -394,12 +398,12 @@ def _lanes(p: Properties, block: type) -> None:
     p.claim("held means that nothing moves in the next cycle", ~dut.enable, held)
     p.claim("stands only for a reason", held | (dut.result_valid & p.signal("complete")),
             ~dut.enable)
-    p.invariant(dut.enable == ~(held | (dut.result_valid & p.signal("complete"))))
-    p.claim("one bank at most is read", ~dut.wants.all())
-    wanted, upper = p.past(dut.wants), dut.row[-1]
-    p.claim("the bank read was wanted in the cycle before",
-            wanted == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.invariant(dut.enable == (~held & (~p.signal("complete") | ~dut.result_valid)))
+    upper = dut.row[-1]
+    p.claim("a row is wanted in the cycle before it is read, and each before it is read again",
+            p.past(dut.wants) == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.claim("one bank at most is read", ~dut.wants.all())
     p.cover("two results wait", level == 6)
 
 
