@@ -108,7 +108,7 @@ class Lanes(wiring.Component):
 
         complete, next_complete = Signal(), Signal()
         vacant, next_vacant = Signal(init=1), Signal()  # ~result_valid, of our own
-        enable = Signal(init=1)  # ~hold & (~complete | vacant), found a cycle before: it goes far
+        enable = Signal(init=1)  # found a cycle before, as it goes far
         context = Signal(reset_less=True)
         m.d.comb += [
             self.enable.eq(enable), self.adding.eq(enable & final.add),

@@ -64,7 +64,13 @@ class ReadPort(wiring.Component):
         ]
 
         # read address
-        free = (~axi.arvalid | axi.arready) & owners.i.ready
+        # bursts under way are counted: owners in the skid are not in the queue any more
+        under_way, following = (Signal(range(self.outstanding + 1), name=name)
+                                for name in ("under_way", "following"))
+        ended, room = Signal(), Signal(init=1)
+        m.d.comb += following.eq(under_way + owners.i.valid - ended)
+        m.d.sync += [under_way.eq(following), room.eq(following != self.outstanding)]
+        free = (~axi.arvalid | axi.arready) & room
         m.d.comb += [
             check.o.ready.eq(free), owners.i.valid.eq(check.o.valid & check.o.ready),
             owners.i.payload.eq(check.o.payload.last),
@@ -89,5 +95,5 @@ class ReadPort(wiring.Component):
             self.idle.eq(~axi.arvalid & ~owners.o.valid & ~owner.o.valid
                          & ~check.o.valid),
         ]
-        m.d.sync += self.beat.eq(beat)
+        m.d.sync += [self.beat.eq(beat), ended.eq(beat & axi.rlast)]
         return m

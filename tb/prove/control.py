@@ -28,6 +28,7 @@ _COUNT, _WAITERS, _POSTERS = 3, 2, 2
         "with m.If(~self.stop):"),
     Bug("grants do not lower", "- lowered[index])", ")"),
     Bug("a poster is lost", "sum(mask[index] for mask in post)", "post[0][index] | post[1][index]"),
+    Bug("above lags", "above[index].eq(total[:_WIDTH].any())", "above[index].eq(number.any())"),
     Bug("overflows at 8", "with m.If(total[_WIDTH:].any()):", "with m.If(total[3:].any()):"),
 ])
 def _semaphores(p: Properties, block: type) -> None:
@@ -52,6 +53,7 @@ def _semaphores(p: Properties, block: type) -> None:
         p.invariant((balance == value + waiting) & (balance < 260), ~dut.overflow)
         p.invariant(lowered == taken)
         p.invariant(above[-1] == (value != 0), ~dut.overflow)
+        p.invariant(p.signal("above")[which] == (value != 0))
     p.claim("an overflow is told when a semaphore exceeds 255, only then, and stays",
             dut.overflow == p.past(dut.overflow | Cat(overflows).any()))
     p.claim("at most one grant", ~dut.grant.all())
@@ -247,7 +249,9 @@ def _run_control(p: Properties, block: type) -> None:
     Bug("takes a second address while one waits", "bus.awready.eq(~have_address)",
         "bus.awready.eq(~have_address | ~have_word)"),
     Bug("a read is answered twice", "bus.rvalid.eq(1), have_wanted.eq(0)", "bus.rvalid.eq(1)"),
-    Bug("the upper half is not kept", "kept if value is None", "C(0, 16) if value is None"),
+    Bug("the upper half is not kept", "m.d.sync += kept.eq(value[32:])", "m.d.sync += kept.eq(0)"),
+    Bug("an answer before the choice", "with m.If(chosen):", "with m.If(have_wanted & ~bus.rvalid):"),
+    Bug("the wrong eight", "with m.Switch(wanted[5:]):", "with m.Switch(wanted[6:]):"),
 ])
 def _register_bank(p: Properties, block: type) -> None:
     """AXI4-Lite: one answer each, held; a write changes the bytes it names, a read tells."""
@@ -262,7 +266,10 @@ def _register_bank(p: Properties, block: type) -> None:
     address, wanted = p.register(len(bus.awaddr), "address"), p.register(len(bus.araddr), "wanted")
     word, strobe = p.register(32, "word"), p.register(4, "strobe")
     write = here[0] & here[1] & ~bus.bvalid
-    read = here[2] & ~bus.rvalid
+    # a read looks at all registers, in two steps, and is answered behind the second
+    read = p.register(1, "read")
+    look = here[2] & ~bus.rvalid & ~read
+    m.d.sync += read.eq(look)
     with m.If(write):
         m.d.sync += [here[0].eq(0), here[1].eq(0)]
     with m.If(read):
@@ -278,7 +285,7 @@ def _register_bank(p: Properties, block: type) -> None:
     p.claim("nor a read", ~here[2], took_ar)
     p.claim("a write is answered a cycle after both are there, once",
             bus.bvalid == p.past(write | (bus.bvalid & ~bus.bready)))
-    p.claim("a read is answered a cycle later, once",
+    p.claim("a read is answered two cycles later, once",
             bus.rvalid == p.past(read | (bus.rvalid & ~bus.rready)))
     mask = Cat(bit.replicate(8) for bit in strobe)
     for number, register in enumerate(REGISTERS):
@@ -295,13 +302,16 @@ def _register_bank(p: Properties, block: type) -> None:
             with m.If(hit):
                 m.d.sync += shadow.eq((shadow & ~mask[bits]) | (word[bits] & mask[bits]))
             p.claim("a register holds what was written to it, byte by byte", port == shadow)
-            p.claim("and reads as that", bus.rdata[bits] == p.past(port),
+            p.claim("and reads as that", bus.rdata[bits] == p.past(p.past(port)),
                     p.past(read & (wanted[2:] == number)))
     for number, register in enumerate(REGISTERS):
         if register.name == "additions_low":
             upper = p.register(16, "upper")
+            value = p.past(dut.additions)           # that of the look
             with m.If(read & (wanted[2:] == number)):
-                m.d.sync += upper.eq(dut.additions[32:])
+                m.d.sync += upper.eq(value[32:])
+            p.claim("a counter reads as it was two cycles before", bus.rdata == p.past(value[:32]),
+                    p.past(read & (wanted[2:] == number)))
             other = p.register(1, "other")      # another counter was read since
             with m.If(read):
                 m.d.sync += other.eq((wanted[2:] != number) & (
@@ -318,6 +328,8 @@ def _register_bank(p: Properties, block: type) -> None:
     p.invariant(p.signal("address") == address, here[0])
     p.invariant((p.signal("word") == word) & (p.signal("strobe") == strobe), here[1])
     p.invariant(p.signal("wanted") == wanted, here[2])
+    p.invariant(p.signal("chosen") == read)
+    p.invariant(here[2] & ~bus.rvalid, read)
     p.cover("a start", dut.control_start)
 
 

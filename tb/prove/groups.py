@@ -165,9 +165,10 @@ def _unit_picker(p: Properties, block: type) -> None:
     Bug("a beat of another row joins", "& (self.write_row == first.row)", ""),
     Bug("the first beat of a row is lost", "Mux(joins, first.part, 0)", "0"),
     Bug("a group moves while its bank is written",
-        "(new.banks & self.wants[2 * copy]).any()", "(new.banks == self.wants[2 * copy]) & 0"),
-    Bug("a write goes to the other bank", "Cat(go & ~old.row[-1], go & old.row[-1])",
-        "Cat(go & old.row[-1], go & ~old.row[-1])"),
+        "(old.banks & self.wants[2 * copy]).any()", "(old.banks == self.wants[2 * copy]) & 0"),
+    Bug("a write goes to the other bank", "Cat(go & ~first.row[-1], go & first.row[-1])",
+        "Cat(go & first.row[-1], go & ~first.row[-1])"),
+    Bug("a write is lost on its way to the copy", "new.take(old.banks, ", "new.take(0, "),
 ])
 def _weight_buffer(p: Properties, block: type) -> None:
     """Each beat reaches the copy once, alone or with the next one of its row, in its bank; who
@@ -178,9 +179,9 @@ def _weight_buffer(p: Properties, block: type) -> None:
     p.assume("a beat has one part", (dut.write_part == 1) | (dut.write_part == 2))
     waiting, row, part, word = (p.signal(name) for name in (
         "waiting", "write_in_row", "write_in_part", "write_in_word"))
-    banks = p.signal("write_0_banks")
+    banks = p.signal("write_gathered_banks")
     made = banks.any()
-    written = Cat(*(p.signal(f"write_0_{name}") for name in ("row", "part")))
+    written = Cat(*(p.signal(f"write_gathered_{name}") for name in ("row", "part")))
     joined = p.past(waiting & dut.write_valid & ~part.all() & (dut.write_row == row))
     put = p.past(dut.write_valid)
     p.claim("a beat waits in the cycle behind", waiting == put)
@@ -194,15 +195,25 @@ def _weight_buffer(p: Properties, block: type) -> None:
         p.claim(f"part {number} is kept", held == p.past(held),
                 put & ~p.past(dut.write_part[number]))
         p.claim(f"part {number} is written as it waited",
-                p.signal("write_0_word").word_select(number, size)[:2] == p.past(held), made)
+                p.signal("write_gathered_word").word_select(number, size)[:2] == p.past(held),
+                made)
     p.claim("what waited is written, unless a beat joins it", made == p.past(waiting) & ~joined)
     p.claim("to its row and parts", written == Cat(p.past(row), p.past(part)), made)
-    upper = p.signal("write_0_row")[-1]
+    upper = p.signal("write_gathered_row")[-1]
     p.claim("a write goes to the bank of its row", banks == Mux(upper, 2, 1), made)
-    p.claim("the group that wants that bank stands", dut.hold[0] == (banks & dut.wants[0]).any())
+    writes = p.signal("write_0_banks").any()
+    for number in range(2):
+        old, new = (p.signal(f"write_{name}_word").word_select(number, size)[:2]
+                    for name in ("gathered", "0"))
+        p.claim(f"the copy gets part {number} a cycle later", new == p.past(old), writes)
+    for name, when in (("banks", 1), ("row", writes), ("part", writes)):
+        p.claim(f"the copy is written a cycle later: {name}", p.signal(f"write_0_{name}")
+                == p.past(p.signal(f"write_gathered_{name}")), when)
+    p.claim("the group that wants that bank stands in that cycle", p.past(dut.hold[0])
+            == (p.signal("write_0_banks") & p.past(dut.wants[0])).any())
     p.claim("the other group never stands", ~dut.hold[1])
     p.cover("two writes are made, the second of a whole row",
-            (p.count(made) == 2) & (p.signal("write_0_part") == 3))
+            (p.count(made) == 2) & (p.signal("write_gathered_part") == 3))
 
 
 PROOFS = (_result_arbiter, _unit_picker, _weight_buffer)

@@ -27,6 +27,11 @@ def _owners(p: Properties, i, put, get, taken, path: str = "") -> Signal:
     return level
 
 
+def _skids_sound(p: Properties, path: str = "") -> None:
+    for skid in ("burst_skid", "beat_skid"):
+        p.invariant(p.signal("o__valid", path + skid), p.signal("spare_valid", path + skid))
+
+
 @proof(TransferWalker, reach=20, bugs=[
     Bug("a transfer goes to one of the three alone",
         "taker.valid.eq(self.i.valid & others.all())", "taker.valid.eq(self.i.valid)"),
@@ -57,7 +62,7 @@ def _transfer_walker(p: Properties, block: type) -> None:
     p.holds("bursts", dut.o_burst)
     p.holds("beats", dut.o_beat)
     p.holds("owners", dut.o_owner)
-    p.invariant(p.signal("o__valid", "skid"), p.signal("spare_valid", "skid"))
+    _skids_sound(p)
     p.cover("bursts and beats come", dut.o_burst.valid & dut.o_beat.valid)
 
 
@@ -72,17 +77,28 @@ def _transfer_walker(p: Properties, block: type) -> None:
     Bug("posts before the buffer took the beat",
         "self.post.eq(post),\n", "self.post.eq(owner.post),\n"),
     Bug("goes on after an error", "failed.eq(1), ", ""),
-    Bug("takes data without a place", "self.i_data.ready.eq(move | closed)",
-        "self.i_data.ready.eq(free | closed)"),
+    Bug("takes data without a place", "skid.o.ready.eq(move | closed)",
+        "skid.o.ready.eq(free | closed)"),
+    Bug("names a descriptor too late", "with m.If(~failed):", "with m.If(failed):"),
+    Bug("idle after an error", "~self.load_valid & ~failed)", "~self.load_valid)"),
 ])
 def _load(p: Properties, block: type) -> None:
     """Each beat goes to its place, inside its buffer; a transfer posts behind its last."""
     dut, m = p.add(block(MINUTE)), p.m
     owner = p.view(OWNER, "o__payload", "walker.owners")
-    beat_valid, beat = p.signal("o__valid", "walker.beats"), p.view(
-        BEAT, "o__payload", "walker.beats")
-    word = dut.i_data.payload
-    came, wrote = dut.i_data.valid & dut.i_data.ready, dut.load_valid & dut.load_ready
+    beat_valid, beat = p.signal("o__valid", "walker.beat_skid"), p.view(
+        BEAT, "o__payload", "walker.beat_skid")
+    # data cross a skid, in order; what leaves it is written, or dropped when closed
+    word = p.view(dut.i_data.payload.shape(), "o__payload", "skid")
+    came, wrote = p.signal("o__valid", "skid") & p.signal(
+        "o__ready", "skid"), dut.load_valid & dut.load_ready
+    inside, place, datum, words = follow_one(
+        p, dut.i_data.valid & dut.i_data.ready, came, dut.i_data.payload, word, 2, "data: ")
+    in_first, in_spare = p.signal("o__valid", "skid"), p.signal("spare_valid", "skid")
+    p.invariant(words == in_first + in_spare)
+    p.invariant(in_first, in_spare)
+    p.invariant(Mux(place == 0, word.as_value(), p.signal("spare", "skid")) == datum, inside)
+    p.claim("data are taken while two fit", dut.i_data.ready == (words != 2))
     step = beat_valid & p.signal("o_beat__ready", "walker")
     failed = p.register(1, "failed")
     errors = p.count(dut.error.code != 0)
@@ -119,16 +135,21 @@ def _load(p: Properties, block: type) -> None:
             (dut.error.code != 0) & (errors == 0), p.past(wrong))
     p.claim("with the reason", dut.error.code == p.past(
         Mux(word.error, ErrorCode.READ_RESPONSE, ErrorCode.BUFFER_RANGE)), dut.error.code != 0)
+    p.claim("with the descriptor of its transfer", (dut.error.index == p.past(owner.index))
+            & (dut.error.layer == p.past(owner.layer)), p.past(wrong))
     p.claim("and nothing is reported without", p.past(wrong), dut.error.code != 0)
+    p.claim("idle when no transfer is under way, and never after an error",
+            dut.idle == ~(p.signal("o__valid", "walker.owners") | dut.load_valid | failed))
     p.claim("nothing is written behind it", ~good, failed)
-    p.claim("data that come when closed are dropped", dut.i_data.ready, dut.stop | failed)
+    p.claim("data that come when closed are dropped, from the next cycle on", dut.i_data.ready,
+            p.past(dut.stop | failed))
     p.invariant(p.signal("failed") == failed)
     p.invariant(errors == 0, ~failed)
     p.invariant(dut.error.code == 0, ~failed)
     p.cover("a transfer of two beats posts", (dut.post != 0) & (p.count(wrote) == 2))
 
 
-@proof(Store, reach=14, small={"_DEPTH": 2}, bugs=[
+@proof(Store, reach=16, small={"_DEPTH": 2}, bugs=[
     Bug("reads ahead of the room", "ask.eq(beat.valid & (room != 0)), beat.ready.eq(room != 0)",
         "ask.eq(beat.valid), beat.ready.eq(1)"),
     Bug("room comes back too early", "room - ask + given", "room - ask + arriving[1]"),
@@ -150,8 +171,8 @@ def _store(p: Properties, block: type) -> None:
     owner = p.signal("o__payload", "walker.owners")
     transfers = _owners(p, i, put, dut.done, owner, "walker.")
     p.assume("memory ends only transfers that are under way", transfers != 0, dut.done)
-    beat = p.view(BEAT, "o__payload", "walker.beats")
-    stepped = p.signal("o__valid", "walker.beats") & p.signal("o_beat__ready", "walker")
+    beat = p.view(BEAT, "o__payload", "walker.beat_skid")
+    stepped = p.signal("o__valid", "walker.beat_skid") & p.signal("o_beat__ready", "walker")
     p.claim("a place is read when it is taken from the walk",
             dut.store_enable == p.past(stepped))
     p.claim("the place of the walk", dut.store_beat == p.past(beat.beat), dut.store_enable)
@@ -168,7 +189,7 @@ def _store(p: Properties, block: type) -> None:
     p.invariant(p.signal("room") + level + sum(arriving) + dut.store_enable == 2)
     p.holds("data", dut.o_data)
     p.holds("bursts", dut.o_burst)
-    p.invariant(p.signal("o__valid", "walker.skid"), p.signal("spare_valid", "walker.skid"))
+    _skids_sound(p, "walker.")
     p.claim("the transfer that memory ended posts, nothing else",
             dut.post == Mux(dut.done, OWNER(owner).post, 0))
     p.claim("idle exactly when no transfer is under way", dut.idle == (transfers == 0))

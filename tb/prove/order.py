@@ -145,10 +145,14 @@ def _dispatcher(p: Properties, block: type) -> None:
 
 
 @proof(Sequencer, k=1, reach=18, bugs=[
-    Bug("starts without its semaphores", "begun.eq(granted & ~self.conv_start",
-        "begun.eq(loaded & ~self.conv_start"),
-    Bug("starts while pixels are to come", "& ~self.conv_start & ~self.walking",
-        "& ~self.conv_start"),
+    Bug("starts without its semaphores", "begun.eq(granted & ~under_way",
+        "begun.eq(loaded & ~under_way"),
+    Bug("starts while pixels are to come", "Cat(self.conv_start, self.walking, self.count_start",
+        "Cat(self.conv_start, self.count_start"),
+    Bug("hands on the other descriptor", "started.eq(Mux(slot, contexts[1], contexts[0]))",
+        "started.eq(Mux(slot, contexts[0], contexts[1]))"),
+    Bug("hands on the next one during the walk", "with m.If(~under_way):",
+        "with m.If(~self.conv_start & ~self.count_start):"),
     Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
     Bug("mixes PAIRED with others", "flags[exact_log2(int(Flag.PAIRED))] != paired)", "0)"),
     Bug("overwrites a descriptor at work", "free.eq(~loaded & ~Mux(slot, used[1], used[0]))",
@@ -190,6 +194,9 @@ def _sequencer(p: Properties, block: type) -> None:
     mine = Mux(dut.context, dut.descriptors[1], dut.descriptors[0])
     p.claim("CONVs walk, others count", dut.conv_start == (layout(mine).opcode == Opcode.CONV),
             starts)
+    p.claim("what is handed on is the descriptor of the start", dut.started == mine, starts)
+    p.claim("and stays while its walk or count is under way", dut.started == p.past(dut.started),
+            p.past(dut.walking | dut.counting | starts))
     # under way: from the start to the end
     used = p.signal("used")
     ended = p.signal("ended")
@@ -232,6 +239,7 @@ def _sequencer(p: Properties, block: type) -> None:
     p.invariant(Mux(place, views[1].post, views[0].post) == element, waiting)
     p.invariant(used.bit_select(dut.context, 1) & (dut.context == ~slot), starts)
     p.invariant(dut.conv_start == (layout(mine).opcode == Opcode.CONV), starts)
+    p.invariant(dut.started == mine, starts)
     p.cover("two descriptors end", p.count(dut.done_valid) == 2)
 
 

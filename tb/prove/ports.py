@@ -54,14 +54,17 @@ def in_queue(p: Properties, path: str, place) -> Signal:
 
 
 @proof(ReadPort, k=1, reach=14, bugs=[
-    Bug("one too many under way", "free = (~axi.arvalid | axi.arready) & owners.i.ready",
+    Bug("one too many under way", "free = (~axi.arvalid | axi.arready) & room",
         "free = ~axi.arvalid | axi.arready"),
     Bug("the address changes while it waits", "free = (~axi.arvalid | axi.arready) &", "free ="),
-    Bug("beats go to the other client", "self.o_fetch.valid.eq(skid.o.valid & to_fetch)",
-        "self.o_fetch.valid.eq(skid.o.valid & ~to_fetch)"),
-    Bug("an owner leaves with every beat", "owners.o.ready.eq(beat & last_skid.o.payload)",
-        "owners.o.ready.eq(beat)"),
-    Bug("idle while memory owes data", "~axi.arvalid & ~owners.o.valid &", "~axi.arvalid &"),
+    Bug("beats go to the other client", "(self.o_fetch, to_fetch), (self.o_load, ~to_fetch)",
+        "(self.o_load, to_fetch), (self.o_fetch, ~to_fetch)"),
+    Bug("a beat is taken by whichever client is ready", "Mux(to_fetch, self.o_fetch.ready, "
+        "self.o_load.ready)", "(self.o_fetch.ready | self.o_load.ready)"),
+    Bug("an owner leaves with every beat", "owner.o.ready.eq(beat & axi.rlast)",
+        "owner.o.ready.eq(beat)"),
+    Bug("idle while memory owes data", "~axi.arvalid & ~owners.o.valid & ~owner.o.valid",
+        "~axi.arvalid & ~owners.o.valid"),
     Bug("load goes before fetch", "self.i_load.ready.eq(check.i.ready & ~fetch)",
         "self.i_load.ready.eq(check.i.ready)"),
 ])
@@ -75,43 +78,48 @@ def _read_port(p: Properties, block: type) -> None:
                       dut.i_load.payload.as_value()))
     put = took_fetch | took_load
     good, in_first, first, passed_valid, passed, (base, limit) = _checked(p, dut, put, burst)
-    beat, last = dut.beat, p.signal("o__payload", "last_skid")
+    asked, beat, last = axi.arvalid & axi.arready, axi.rvalid & axi.rready, axi.rlast
     waiting, before, fetch, level = follow_one(
         p, good, beat & last, took_fetch, dut.o_fetch.valid, _OUTSTANDING + 2, "owners: ")
+    # owners wait in the queue, then in the skid
     queued = queue_sound(p, "owners", _OUTSTANDING)
-    p.invariant(level == queued + passed_valid + in_first)
-    queueing, in_passed = before < queued, (before == queued) & passed_valid
-    p.invariant(in_queue(p, "owners", before) == fetch, waiting & queueing)
+    in_out, in_spare = p.signal("o__valid", "owner"), p.signal("spare_valid", "owner")
+    p.invariant(in_out, in_spare)
+    next_up = in_out + in_spare
+    owners = queued + next_up
+    p.invariant(level == owners + passed_valid + in_first)
+    p.invariant(Mux(before == 0, p.signal("o__payload", "owner"), p.signal("spare", "owner"))
+                == fetch, waiting & (before < next_up))
+    p.invariant(in_queue(p, "owners", before - next_up) == fetch,
+                waiting & (before >= next_up) & (before < owners))
+    in_passed = (before == owners) & passed_valid
     p.invariant(passed.last == fetch, waiting & in_passed)
-    p.invariant(first.last == fetch, waiting & ~queueing & ~in_passed)
+    p.invariant(first.last == fetch, waiting & (before >= owners) & ~in_passed)
 
     # what memory owes
-    asked, came = axi.arvalid & axi.arready, axi.rvalid & axi.rready
     due = p.register(3, "due")
-    m.d.sync += due.eq(due + asked - (came & axi.rlast))
+    m.d.sync += due.eq(due + asked - (beat & last))
     p.assume("memory answers only what was asked for", due != 0, axi.rvalid)
     sent = Cat(axi.rdata, axi.rresp, axi.rlast)
     p.assume("memory's data hold until taken", axi.rvalid & (sent == p.past(sent)),
              p.past(axi.rvalid & ~axi.rready))
-    in_out, in_spare = p.signal("o__valid", "skid"), p.signal("spare_valid", "skid")
-    p.invariant((in_out == p.signal("o__valid", "last_skid"))
-                & (in_spare == p.signal("spare_valid", "last_skid")))
-    p.invariant(in_out, in_spare)
-    spare_last = p.signal("spare", "last_skid")
-    lasts = (in_out & last) + (in_spare & spare_last)
-    p.invariant(queued == axi.arvalid + due + lasts)
-    p.invariant((due != 0) | (in_spare & spare_last), in_out & ~last)
-    p.invariant(due != 0, in_spare & ~spare_last)
-    shape = p.signal("o__payload", "skid")
-    found, place, element, held = follow_one(
-        p, came, beat, Cat(axi.rdata, axi.rresp[1]),
-        Mux(dut.o_fetch.valid, dut.o_fetch.payload.as_value(), dut.o_load.payload.as_value()), 2,
-        "beats: ")
-    p.invariant(held == in_out + in_spare)
-    p.invariant(Mux(place == 0, shape, p.signal("spare", "skid")) == element, found)
+    p.invariant(owners == axi.arvalid + due)
+    under_way = p.signal("under_way")
+    p.invariant((under_way == owners + p.signal("ended")) & (under_way <= _OUTSTANDING))
+    p.invariant(p.signal("room") == (under_way != _OUTSTANDING))
+    outputs = (dut.o_fetch, dut.o_load)
     p.claim("a beat is for one client", ~(dut.o_fetch.valid & dut.o_load.valid))
+    p.claim("a beat is taken when its client takes it, and only then",
+            beat == Cat(o.valid & o.ready for o in outputs).any())
+    for output in outputs:
+        p.claim("any beat leaves as it came, with its error", axi.rvalid & (
+            output.payload.as_value() == Cat(axi.rdata, axi.rresp[1])), output.valid)
+    p.claim("a beat waits for its client alone: its owner is known",
+            Cat(o.valid for o in outputs).any(), axi.rvalid)
+    p.invariant(in_out, due != 0)
+    p.claim("a beat is told in the next cycle", dut.beat == p.past(beat))
     p.claim("bursts under way are bounded", due + axi.arvalid <= _OUTSTANDING)
-    p.claim("idle only when nothing is under way", ~axi.arvalid & (due == 0) & ~in_out, dut.idle)
+    p.claim("idle only when nothing is under way", ~axi.arvalid & (due == 0), dut.idle)
     there = Cat(axi.araddr, axi.arlen)
     p.claim("an address holds until taken", axi.arvalid & (there == p.past(there)),
             p.past(axi.arvalid & ~axi.arready))

@@ -183,7 +183,7 @@ def _descriptor(p: Properties, value):
         "d.string_words"),
     Bug("rows do not return to the first column", "x.eq(d.x_start),\n                    rows",
         "rows"),
-    Bug("moves while the output waits", "move.eq(~self.o.valid | self.o.ready)", "move.eq(1)"),
+    Bug("moves while the output waits", "move.eq(~job_valid | skid.i.ready)", "move.eq(1)"),
     Bug("words left of the map", "job.low.eq(-ahead_x)", "job.low.eq(0)"),
     Bug("words right of the map", "with m.If(room < length):",
         "with m.If(room < 0):"),
@@ -191,13 +191,17 @@ def _descriptor(p: Properties, value):
         "images"),
 ])
 def _pixel_walker(p: Properties, block: type) -> None:
-    """One job a pixel, or two, image by image, row by row, the window inside the row."""
+    """One job a pixel, or two, image by image, row by row, the window inside the row.
+
+    Of the jobs as they enter the skid at the output, which has a proof of its own.
+    """
     dut, m = p.add(block(MINUTE)), p.m
-    d, job = _descriptor(p, dut.descriptor), dut.o.payload
+    d, job = _descriptor(p, dut.descriptor), p.view(dut.o.payload.shape(), "job")
+    there, full = p.signal("job_valid"), p.signal("spare_valid", "skid")
     p.assume("no start while busy", ~dut.busy, dut.start)
     p.assume("rows and windows are no longer than the map",
              (d.row_words <= MINUTE.map_words) & (d.string_words <= MINUTE.map_words))
-    move = ~dut.o.valid | dut.o.ready
+    move = ~there | ~full
     # the pixel at hand, and those of the two stages behind it
     shape = {"column": 16, "row": 16, "image": 16}
     stages = [{name: p.register(width, f"{name}_s{n}") for name, width in shape.items()}
@@ -233,9 +237,13 @@ def _pixel_walker(p: Properties, block: type) -> None:
     def y_of(stage):
         return (d.y_start[:6] + times(stage, "row", d.y_step, 6))[:6]
 
-    out, there = stages[2], dut.o.valid
+    out = stages[2]
     p.claim("offers the pixels that are to come, each once", there == busy[2])
-    p.claim("busy until the last pixel is taken", dut.busy == Cat(busy).any())
+    p.claim("busy until the last pixel is taken", dut.busy == (Cat(busy).any() | dut.o.valid))
+    p.invariant(dut.o.valid, full)
+    p.claim("the skid is offered each job, as it is", Cat(
+        p.signal("i__valid", "skid"), p.signal("i__payload", "skid"))
+        == Cat(there, job.as_value()))
     p.claim("the window begins at y_start + row y_step", job.y.as_unsigned() == y_of(out), there)
     x = x_of(out)
     room = (d.row_words[:5].as_unsigned() - x)[:7].as_signed()
@@ -265,7 +273,7 @@ def _pixel_walker(p: Properties, block: type) -> None:
     x = x_of(stages[1])
     p.invariant((p.signal("ahead_x") == x) & (p.signal("room").as_signed() == (
         d.row_words[:5].as_unsigned() - x)[:7].as_signed()), busy[1])
-    p.cover("two by two pixels of two images", there & dut.o.ready & Cat(
+    p.cover("two by two pixels of two images", there & ~full & Cat(
         d.columns == 2, d.rows == 2, d.images == 2, out["image"] == 1, out["row"] == 1,
         out["column"] == 1).all())
 
@@ -360,9 +368,15 @@ def _row_cutter(p: Properties, block: type) -> None:
 
 
 @proof(Lanes, reach=14, bugs=[
-    Bug("a result is replaced before it is free", "(~complete | vacant)", "1"),
-    Bug("a result comes twice", "m.d.sync += complete.eq(0)", "pass"),
-    Bug("freed without an owner", "with m.Elif(self.free):", "with m.Else():"),
+    Bug("a result is replaced before it is free", "enable.eq(~self.hold & (~next_complete | "
+        "next_vacant))", "enable.eq(~self.hold)"),
+    Bug("a result comes twice", "Mux(enable, final.end, complete & ~vacant)",
+        "Mux(enable, final.end, complete)"),
+    Bug("freed without an owner", "Mux(complete & vacant, 0, vacant | self.free)",
+        "Mux(complete & vacant, 0, 1)"),
+    Bug("moves while held", "enable.eq(~self.hold & (", "enable.eq(("),
+    Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
+        "reads & self.i.row[-1]), 0))"),
 ])
 def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
@@ -380,9 +394,15 @@ def _lanes(p: Properties, block: type) -> None:
     p.invariant(p.signal("vacant") == ~dut.result_valid)
     p.claim("a result stays until it is freed", dut.result_valid,
             p.past(dut.result_valid & ~dut.free))
-    p.claim("held means that nothing moves", ~dut.enable, dut.hold)
-    p.claim("stands only for a reason", dut.hold | (dut.result_valid & p.signal("complete")),
+    held = p.past(dut.hold)
+    p.claim("held means that nothing moves in the next cycle", ~dut.enable, held)
+    p.claim("stands only for a reason", held | (dut.result_valid & p.signal("complete")),
             ~dut.enable)
+    p.invariant(dut.enable == (~held & (~p.signal("complete") | ~dut.result_valid)))
+    upper = dut.row[-1]
+    p.claim("a row is wanted in the cycle before it is read, and each before it is read again",
+            p.past(dut.wants) == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.claim("one bank at most is read", ~dut.wants.all())
     p.cover("two results wait", level == 6)
 

@@ -2,6 +2,7 @@
 """Proofs of DMA's address generators."""
 
 from amaranth import *
+from amaranth.lib import data
 
 from hw.dma.beats import Beats
 from hw.dma.bursts import Bursts
@@ -21,12 +22,12 @@ _SHIFT = 3
 
 @proof(RunWalker, bugs=[
     Bug("a row too few", "row_left.eq(i.count_1 - 1)", "row_left.eq(i.count_1)"),
-    Bug("last with every row", "o.last.eq((row_left == 0) & (repeat_left == 0))",
-        "o.last.eq(row_left == 0)"),
+    Bug("last with every row", "o.last.eq(row_ends & repeat_ends)", "o.last.eq(row_ends)"),
     Bug("rows start at the first repeat again", "row_next.eq(repeat_next + job.step_1)",
         "row_next.eq(row_next + job.step_1)"),
-    Bug("runs while the output waits", "with m.If(self.o.ready):\n            with m.If(row_left",
-        "with m.If(valid):\n            with m.If(row_left"),
+    Bug("runs while the output waits", "with m.If(self.o.ready):\n            with m.If(~row_ends",
+        "with m.If(valid):\n            with m.If(~row_ends"),
+    Bug("only the first row of a single run ends", "row_ends.eq(single)", "row_ends.eq(0)"),
 ])
 def _run_walker(p: Properties, block: type) -> None:
     """The starts of both loops, ``count_1 * count_2`` of them, the last one marked."""
@@ -59,6 +60,8 @@ def _run_walker(p: Properties, block: type) -> None:
     p.invariant((j1 < job.count_1) & (j2 < job.count_2), under_way)
     p.invariant(p.signal("row_left") == (job.count_1 - 1 - j1)[:16], under_way)
     p.invariant(p.signal("repeat_left") == (job.count_2 - 1 - j2)[:16], under_way)
+    p.invariant((p.signal("row_ends") == row_ends) & (p.signal("repeat_ends") == job_ends)
+                & (p.signal("single") == (job.count_1 == 1)), under_way)
     p.invariant(p.signal("row_next") == at(j1 + 1, j2), under_way)
     p.invariant(p.signal("repeat_next") == at(C(0, 16), j2 + 1), under_way)
     inner = p.view(job.shape(), "job")
@@ -71,8 +74,8 @@ def _run_walker(p: Properties, block: type) -> None:
 
 @proof(Beats, bugs=[
     Bug("a beat too many", "left.eq(i.length - 1)", "left.eq(i.length)"),
-    Bug("last with every run", "self.o.payload.last.eq(final & (left == 0))",
-        "self.o.payload.last.eq(left == 0)"),
+    Bug("last with every run", "self.o.payload.last.eq(final & ends)",
+        "self.o.payload.last.eq(ends)"),
     Bug("steps by one", "beat.eq(beat + step)", "beat.eq(beat + 1)"),
     Bug("steps while the output waits", "with m.If(self.o.ready):\n            m.d.sync += [beat",
         "with m.If(valid):\n            m.d.sync += [beat"),
@@ -102,18 +105,22 @@ def _beats(p: Properties, block: type) -> None:
     p.holds("output", dut.o)
     p.invariant(n < job.length, under_way)
     p.invariant(p.signal("left") == (job.length - 1 - n)[:16], under_way)
+    p.invariant(p.signal("ends") == ends, under_way)
     p.invariant(p.signal("step") == job.beat_step, under_way)
     p.invariant(p.signal("final") == job.last, under_way)
     p.cover("a last run of three beats ends", get & o.last & (job.length == 3))
 
 
-@proof(Bursts, reach=12, bugs=[
-    Bug("merges across a boundary", "complete.eq(grown.last | (next_start[:block] == 0))",
-        "complete.eq(grown.last)"),
-    Bug("merges what is not contiguous", "~complete & (rest.start == next_start)", "~complete"),
-    Bug("merges transfers", "complete.eq(grown.last | (next", "complete.eq((next"),
-    Bug("a piece may be longer than its block", "ends.eq(rest.length <= room)",
-        "ends.eq(rest.length <= room + 1)"),
+@proof(Bursts, reach=14, bugs=[
+    Bug("merges across a boundary", "complete.eq(final | (reached == 0))", "complete.eq(final)"),
+    Bug("merges what is not contiguous", "arriving.follows.eq(arriving.run.start == behind)",
+        "arriving.follows.eq(1)"),
+    Bug("merges transfers", "complete.eq(final | (reached == 0))", "complete.eq(reached == 0)"),
+    Bug("a piece may be longer than its block", "piece.eq(Mux(i.length <= room, i.length, room))",
+        "piece.eq(Mux(i.length <= room + 1, i.length, room))"),
+    Bug("a run ends with its second piece", "ends.eq(left <= MAX_BURST)", "ends.eq(1)"),
+    Bug("a run follows where the one before began",
+        "behind.eq(arriving.run.start + arriving.run.length)", "behind.eq(arriving.run.start)"),
     Bug("a burst is replaced while it waits",
         "                    & (~self.o.valid | self.o.ready)),", "),"),
 ])
@@ -131,13 +138,18 @@ def _bursts(p: Properties, block: type) -> None:
              (i.index == index) & (i.layer == layer), continues)
 
     # one beat of one run is followed; `ahead`: beats that come before it
-    rest, grown = p.view(run(32 - _SHIFT), "rest"), p.view(o.shape(), "grown")
-    rest_valid, grown_valid = p.signal("rest_valid"), p.signal("grown_valid")
-    held = p.register(17, "held")
+    # a run is in the skid, two places, or the rest that pieces are taken of
+    layout = data.StructLayout({"run": run(32 - _SHIFT), "follows": 1})
+    places = [p.view(layout, *name) for name in (
+        ("rest",), ("first", "skid"), ("spare", "skid"))]
+    valid = [p.signal(*name) for name in (
+        ("rest_valid",), ("o__valid", "skid"), ("spare_valid", "skid"))]
+    grown, grown_valid = p.view(o.shape(), "grown"), p.signal("grown_valid")
+    held = p.register(18, "held")
     m.d.sync += held.eq(held + Mux(put, i.length, 0) - Mux(get, o.beats, 0))
     offset, pick = p.any(16), p.free(1)
     chosen, waiting = p.register(1, "chosen"), p.register(1, "waiting")
-    ahead = p.register(17, "ahead")
+    ahead = p.register(18, "ahead")
     address, final = p.register(32 - _SHIFT, "address"), p.register(1, "final")
     its_index, its_layer = Signal.like(index, name="its_index"), Signal.like(layer,
                                                                               name="its_layer")
@@ -163,32 +175,71 @@ def _bursts(p: Properties, block: type) -> None:
     p.claim("addresses are multiples of the beat", o.address[:_SHIFT] == 0, dut.o.valid)
     p.holds("output", dut.o)
 
-    o_beats, g_beats = Mux(dut.o.valid, o.beats, 0), Mux(grown_valid, grown.beats, 0)
-    p.invariant(held == o_beats + g_beats + Mux(rest_valid, rest.length, 0))
-    p.invariant(ahead < held, waiting)
-    p.invariant((rest.length != 0), rest_valid)
-    g_start, next_start = grown.address[_SHIFT:], p.signal("next_start")
-    p.invariant((grown.beats >= 1) & (g_start[:4] + grown.beats <= MAX_BURST)
-                & (grown.address[:_SHIFT] == 0) & (next_start == (g_start + grown.beats)[:29]),
+    p.invariant(valid[1], valid[2])
+    g_start, complete = grown.address[_SHIFT:], p.signal("complete")
+    stages = [(dut.o.valid, start, o.beats, o), (grown_valid, g_start, grown.beats, grown),
+              *((there, one.run.start, one.run.length, one.run)
+                for there, one in zip(valid, places, strict=True))]
+    take, emit, piece = p.signal("take"), p.signal("emit"), p.signal("piece")
+    pop = ~valid[1] | p.signal("o__ready", "skid")
+    # where the end of each run is, and in which of the stages the beat, how far in it
+    ends = [None, *(p.register(29, "end") for _ in range(4))]
+    with m.If(~valid[2]):
+        m.d.sync += ends[4].eq(i.start[_SHIFT:] + i.length)
+    with m.If(pop):
+        m.d.sync += ends[3].eq(Mux(valid[2], ends[4], i.start[_SHIFT:] + i.length))
+    with m.If(p.signal("o__ready", "skid")):
+        m.d.sync += ends[2].eq(ends[3])
+    with m.If(take):
+        m.d.sync += ends[1].eq(places[0].run.start + piece)
+    at, mine = p.register(5, "at"), p.register(17, "mine")
+    with m.If(put & ~chosen & pick & (offset < i.length)):
+        m.d.sync += [at.eq(Mux(pop, 1 << 3, 1 << 4)), mine.eq(offset)]
+    with m.Elif((at[0] & get) | (at[1] & emit) | (at[3] & valid[1] & pop & p.signal(
+            "o__ready", "skid")) | (at[4] & pop)):
+        m.d.sync += at.eq(at >> 1)
+    with m.Elif(at[2] & take & (mine < piece)):
+        m.d.sync += [at.eq(at >> 1),
+                     mine.eq(mine + Mux(grown_valid & p.signal("merges"), grown.beats, 0))]
+    with m.Elif(at[2] & take):
+        m.d.sync += mine.eq(mine - piece)
+    p.invariant(at == Mux(waiting, at & -at, 0))
+    p.invariant(at.any() == waiting)
+    first = C(0)
+    for n, (there, place, beats, layout) in enumerate(stages):
+        p.invariant(there & (mine < beats) & (ahead == first + mine), at[n])
+        p.invariant(address == (place + mine)[:29], at[n])
+        p.invariant((its_index == layout.index) & (its_layer == layout.layer), at[n])
+        p.invariant(final == (layout.last & (mine == beats - 1)), at[n])
+        p.invariant(beats != 0, there)
+        if n:
+            p.invariant(ends[n] == (place + beats)[:29], there)
+        first = first + Mux(there, beats, 0)
+    p.invariant(held == first)
+    # the piece that is next is what is left, up to the end of the block
+    rest, room = places[0].run, Signal(5)
+    m.d.comb += room.eq(MAX_BURST - rest.start[:4])
+    p.invariant((p.signal("ends") == (rest.length <= room))
+                & (piece == Mux(rest.length <= room, rest.length, room)), valid[0])
+    p.invariant((g_start[:4] + grown.beats <= MAX_BURST) & (grown.address[:_SHIFT] == 0),
                 grown_valid)
-    in_o, in_g = ahead < o_beats, (ahead >= o_beats) & (ahead < o_beats + g_beats)
-    in_rest = waiting & ~in_o & ~in_g
-    for here, place, first, beats, layout in (
-            (waiting & in_o, start, 0, o.beats, o),
-            (waiting & in_g, g_start, o_beats, grown.beats, grown),
-            (in_rest, rest.start, o_beats + g_beats, rest.length, rest)):
-        mine = ahead - first
-        p.invariant(address == (place + mine)[:29], here)
-        p.invariant((its_index == layout.index) & (its_layer == layout.layer), here)
-        p.invariant(final == (layout.last & (mine == beats - 1)), here & (mine == beats - 1))
-        p.invariant(~final, here & (mine != beats - 1))
-    # what grows is the transfer's whose run waits, unless that has ended
-    p.invariant((rest.index == grown.index) & (rest.layer == grown.layer),
-                rest_valid & grown_valid & ~grown.last)
-    p.invariant((index == rest.index) & (layer == rest.layer) & (continues == ~rest.last),
-                rest_valid)
-    p.invariant((index == grown.index) & (layer == grown.layer) & continues,
-                grown_valid & ~grown.last & ~rest_valid)
+    p.invariant(complete == (grown.last | (ends[1][:4] == 0)), grown_valid)
+    # each knows whether it follows the one before it, and is of the same transfer unless that ended
+    for n in range(2, 5):
+        older = [stages[k][0] for k in range(1, n)]
+        for k in range(1, n):
+            next_to = stages[n][0] & stages[k][0] & ~Cat(C(0, 1), *older[k:]).any()
+            # of a run whose piece was taken, the rest begins a block
+            fresh = ~complete if (n, k) == (2, 1) else 1
+            p.invariant(places[n - 2].follows == (stages[n][1] == ends[k]), next_to & fresh)
+            p.invariant((stages[n][3].index == stages[k][3].index)
+                        & (stages[n][3].layer == stages[k][3].layer),
+                        next_to & ~stages[k][3].last)
+    for k in range(1, 5):
+        newest = stages[k][0] & ~Cat(C(0, 1), *(stages[n][0] for n in range(k + 1, 5))).any()
+        p.invariant(p.signal("behind") == ends[k], newest)
+        p.invariant((continues == ~stages[k][3].last) & ((index == stages[k][3].index)
+                    & (layer == stages[k][3].layer) | ~continues), newest)
     p.cover("runs merge into a burst", get & (o.beats == 5) & (p.count(put) > 1) & leaves
             & (offset == 0) & (ahead == 3))
     p.cover("a run is split", p.count(get) > p.count(put))
@@ -202,8 +253,10 @@ def inside(burst, base, limit, shift: int = _SHIFT):
 @proof(RegionCheck, bugs=[
     Bug("one byte too far", "(end <= self.limit)", "(end <= self.limit + 1)"),
     Bug("the first byte is outside", "burst.address >= self.base", "burst.address > self.base"),
-    Bug("goes on after an error", "failed.eq(1), ", ""),
-    Bug("the end wraps", "end = Signal(33)", "end = Signal(32)"),
+    Bug("goes on after an error", "m.d.sync += failed.eq(1)", "pass"),
+    Bug("the end wraps", "end = Signal(33, ", "end = Signal(32, "),
+    Bug("reports the burst behind", "with m.If(~failed):", "with m.If(1):"),
+    Bug("reports in every cycle", "Mux(failed & ~told,", "Mux(failed,"),
     Bug("passes while stopped", "closed = self.stop | failed", "closed = failed"),
 ])
 def _region_check(p: Properties, block: type) -> None:
@@ -244,10 +297,13 @@ def _region_check(p: Properties, block: type) -> None:
     p.invariant(bad | inside(burst, base, limit), valid)
     p.invariant(failed | (valid & ~inside(burst, base, limit)), bad)
     p.invariant((its_index == burst.index) & (its_layer == burst.layer), bad & ~failed)
-    p.invariant((dut.error.index == its_index) & (dut.error.layer == its_layer)
-                & (dut.error.code == code) & (reports == 0), dut.error.code != 0)
-    p.invariant((reports == 0) & (dut.error.code == 0), ~failed)
-    p.invariant((reports != 0) | (dut.error.code != 0), failed)
+    told = p.signal("told")
+    p.invariant((dut.error.index == its_index) & (dut.error.layer == its_layer), failed)
+    p.invariant((dut.error.code == 0) | (dut.error.code == code))
+    p.invariant((reports == 0) & (dut.error.code == 0), ~told)
+    p.invariant((reports != 0) ^ (dut.error.code != 0), told)
+    p.invariant(failed, told | p.past(quiet))
+    p.invariant(told, p.past(quiet & p.past(quiet)))
     p.cover("one is reported after one has passed", (dut.error.code != 0) & p.count(get).any())
     p.cover("the highest burst passes", get & (limit == 0xFFFFFFFF) & (o.address >= 0xFFFFFF00)
             & (base > 0))
