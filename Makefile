@@ -28,10 +28,10 @@ FUSESOC = PATH="$$($(BIN)/python -c 'from sim.build import environment as e; pri
     $(BIN)/fusesoc --config fusesoc.conf
 
 .PHONY: help setup run test test-long lint lint-verilog bench faults prove mutation coverage imagenet \
-    synth fusesoc litex clean
+    synth fusesoc litex ulx3s clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "Variables: NETWORK=$(NETWORK) PRESET=$(PRESET) TARGET=$(TARGET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
 
 setup: $(STAMP) ## make the virtual environment .venv
@@ -112,6 +112,9 @@ $(SOC): $(STAMP)
 
 litex: $(SOC) ## a network in a simulated SoC of LiteX, SDRAM included (2 minutes)
 	$(BIN)/python -m examples.litex.check --preset tiny
+
+ulx3s: $(SOC) ## a bitstream of preset tiny for the ULX3S-85F, in build/litex/ulx3s (20 minutes)
+	$(BIN)/python -m examples.litex.ulx3s --preset tiny $(ULX3S)
 
 clean: ## remove what was generated, but for .venv
 	rm -rf build

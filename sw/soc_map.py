@@ -7,7 +7,10 @@ from pathlib import Path
 
 from sw.errors import AddendError
 
-__all__ = ["SocMap", "SocMapError", "read_soc_map"]
+__all__ = ["DEFAULT_SOC", "SocMap", "SocMapError", "read_soc_map"]
+
+DEFAULT_SOC = Path("build/litex/ulx3s/soc.json")
+"""Where `make ulx3s` writes it."""
 
 
 class SocMapError(AddendError):
