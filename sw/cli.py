@@ -492,10 +492,15 @@ def info(
     preset: PresetName,
     model: Annotated[Optional[Path], typer.Option(
         metavar="MODEL", help="Say also what this model needs there.")] = None,
+    bandwidth: Annotated[Optional[float], typer.Option(
+        min=0.01, help="Bytes that the memory moves in a cycle, reads and writes together. "
+        "Default: a beat of the preset's.")] = None,
+    latency: Annotated[int, typer.Option(
+        min=1, help="Cycles until the memory answers.")] = 100,
 ) -> None:
     """Show the sizes of a preset, and what a model needs on it.
 
-    Example: `addend info --preset ecp5 --model model.safetensors`
+    Example: `addend info --preset ecp5 --model model.safetensors --bandwidth 8`
     """
     with _one_sentence():
         from hw.presets import get_preset
@@ -504,7 +509,7 @@ def info(
         size = get_preset(preset)
         out.print(preset_table(size))
         if model is not None:
-            program, timeline = _compile(model, preset)
+            program, timeline = _compile(model, preset, bandwidth=bandwidth, latency=latency)
             out.print(program.table(timeline.layers))
             out.print(f"memory: {program.size:,} bytes; predicted cycles of an image: "
                       f"{timeline.cycles:,}")
@@ -537,7 +542,7 @@ def verilog(
             out.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _compile(path: Path, preset: str, level_mode: str = "planes"):
+def _compile(path: Path, preset: str, level_mode: str = "planes", **memory: float | None):
     from hw.presets import get_preset
     from sw.compile.compiler import compile_model
     from sw.cycles.timeline import predict
@@ -549,7 +554,7 @@ def _compile(path: Path, preset: str, level_mode: str = "planes"):
         step(f"compiling {model.name} for {preset}", 0, 0)
         program = compile_model(model, size, level_mode=level_mode)
         step("predicting its cycles", 0, 0)
-        return program, predict(model, program)
+        return program, predict(model, program, **memory)
 
 
 def _one_thread() -> None:
