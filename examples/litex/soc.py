@@ -83,8 +83,12 @@ class AddendSoC(SoCCore):
             origin=MEMORY, size=self.memory_bytes, cached=False))
         decoder = self.bus.regions["main_ram"].decoder(memory)
         self.memory_bus = axi.AXIInterconnectShared([self.addend.axi, window], [(decoder, memory)])
-        self.memory_port = LiteDRAMAXI2Native(
-            memory, self.sdram.crossbar.get_port(data_width=bits), base_address=MEMORY)
+        # beats are cut here: LiteDRAM's own converter would lose a cycle at each
+        native = self.sdram.crossbar.get_port()
+        cut = axi.AXIInterface(data_width=native.data_width, address_width=32, id_width=1)
+        self.memory_width = axi.AXIConverter(memory, cut)
+        self.memory_port = LiteDRAMAXI2Native(cut, native, w_buffer_depth=32, r_buffer_depth=32,
+                                              base_address=MEMORY)
 
     def description(self, **more: object) -> str:
         """Return what `sw.soc_map.SocMap` reads, as JSON. The SoC must be finalised."""

@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import tty
@@ -274,6 +275,11 @@ def test_compile_and_info(folder: Path, tmp_path: Path, model: IntegerModel) -> 
     result = addend("info", "--preset", "tiny", "--model", folder / "model.safetensors")
     assert result.exit_code == 0 and "16 (2 groups x 8 lanes)" in result.output
     assert "head" in result.output and "predicted cycles" in result.output
+    narrow = addend("info", "--preset", "tiny", "--model", folder / "model.safetensors",
+                    "--bandwidth", 0.5, "--latency", 40)
+    wide, slow = (int(re.search(r"cycles of an image: ([0-9,]+)", text)[1].replace(",", ""))
+                 for text in (result.output, narrow.output))
+    assert slow > 2 * wide
 
 
 @pytest.mark.parametrize("core", [None, "lif", "conv", "sdsa"])
