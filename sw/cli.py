@@ -15,6 +15,7 @@ import typer
 
 from hw.presets import PRESETS
 from sw.energy.tables import DEFAULT_TABLE, TABLES
+from sw.soc_map import DEFAULT_SOC
 from sw.uio_files import DEFAULT_BUFFER
 
 __all__ = ["app"]
@@ -208,6 +209,12 @@ def run(
         "the UIO device.")] = DEFAULT_BUFFER,
     mhz: Annotated[float, typer.Option(
         min=1, max=2000, help="Its clock rate, with --uio, for time limits.")] = 100,
+    uart: Annotated[Optional[str], typer.Option(
+        metavar="PORT", help="Instead of simulating, run on the accelerator in a SoC of LiteX at "
+        "this serial port. Not yet tried on a board.")] = None,
+    soc: Annotated[Path, typer.Option(
+        metavar="FILE", help="With --uart: the `soc.json` that the bitstream's build wrote."
+        )] = DEFAULT_SOC,
     features: Annotated[Optional[Path], typer.Option(
         metavar="FILE.npz", help="Write the maps that stages end with, as real numbers: "
         "`STAGE/residual` and `STAGE/spikes`, [N, T, C, H, W].")] = None,
@@ -220,12 +227,16 @@ def run(
 
     Example: `addend run model.safetensors --images cat.png --preset ecp5`
     """
-    if uio is not None and (backend is Backend.golden or stalls is not None or jobs is not None):
+    chosen = "--uio" if uart is None else "--uart"
+    if uio is not None and uart is not None:
+        raise typer.BadParameter("one board at a time", param_hint="--uio, --uart")
+    if (uio or uart) is not None and (
+            backend is Backend.golden or stalls is not None or jobs is not None):
         raise typer.BadParameter("a board takes no --backend golden, --stalls or --jobs",
-                                 param_hint="--uio")
+                                 param_hint=chosen)
     with _one_sentence():
         from hw.presets import get_preset
-        from sw.board import board
+        from sw.board import board, uart_board
         from sw.display import progress, show_layers, show_report
         from sw.export import write_features, write_json
         from sw.features import require_features
@@ -238,7 +249,11 @@ def run(
         if features is not None:
             require_features(network)
         given = load_images(images, network, limit=limit)
-        where = {"backend": backend.value} if uio is None else board(uio, buffer, 1e6 * mhz)
+        where = {"backend": backend.value}
+        if uio is not None:
+            where = board(uio, buffer, 1e6 * mhz)
+        if uart is not None:
+            where = uart_board(uart, soc)
         with progress() as step:
             report = run_images(network, given, size, stalls=stalls, jobs=jobs,
                                 level_mode=levels.value, batch=batch, step=step, **where)
@@ -477,10 +492,15 @@ def info(
     preset: PresetName,
     model: Annotated[Optional[Path], typer.Option(
         metavar="MODEL", help="Say also what this model needs there.")] = None,
+    bandwidth: Annotated[Optional[float], typer.Option(
+        min=0.01, help="Bytes that the memory moves in a cycle, reads and writes together. "
+        "Default: a beat of the preset's.")] = None,
+    latency: Annotated[int, typer.Option(
+        min=1, help="Cycles until the memory answers.")] = 100,
 ) -> None:
     """Show the sizes of a preset, and what a model needs on it.
 
-    Example: `addend info --preset ecp5 --model model.safetensors`
+    Example: `addend info --preset ecp5 --model model.safetensors --bandwidth 8`
     """
     with _one_sentence():
         from hw.presets import get_preset
@@ -489,7 +509,7 @@ def info(
         size = get_preset(preset)
         out.print(preset_table(size))
         if model is not None:
-            program, timeline = _compile(model, preset)
+            program, timeline = _compile(model, preset, bandwidth=bandwidth, latency=latency)
             out.print(program.table(timeline.layers))
             out.print(f"memory: {program.size:,} bytes; predicted cycles of an image: "
                       f"{timeline.cycles:,}")
@@ -522,7 +542,7 @@ def verilog(
             out.print(f"wrote {path}", markup=False, soft_wrap=True)
 
 
-def _compile(path: Path, preset: str, level_mode: str = "planes"):
+def _compile(path: Path, preset: str, level_mode: str = "planes", **memory: float | None):
     from hw.presets import get_preset
     from sw.compile.compiler import compile_model
     from sw.cycles.timeline import predict
@@ -534,7 +554,7 @@ def _compile(path: Path, preset: str, level_mode: str = "planes"):
         step(f"compiling {model.name} for {preset}", 0, 0)
         program = compile_model(model, size, level_mode=level_mode)
         step("predicting its cycles", 0, 0)
-        return program, predict(model, program)
+        return program, predict(model, program, **memory)
 
 
 def _one_thread() -> None:

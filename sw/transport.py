@@ -7,19 +7,25 @@ import abc
 
 import numpy as np
 
+from sw.remote_memory import RemoteMemory
+
 __all__ = ["Transport"]
 
 
 class Transport(abc.ABC):
     """Registers, memory and the interrupt of one accelerator.
 
-    Implementations: ``sim.verilated.VerilatedTransport``, ``sw.uio.UioTransport``.
+    Implementations: ``sim.verilated.VerilatedTransport``, ``sw.uio.UioTransport``,
+    ``sw.uartbone.UartTransport``.
     """
 
     @property
     @abc.abstractmethod
-    def memory(self) -> np.ndarray:
-        """The accelerator's memory, as bytes that may be read and written while it is idle."""
+    def memory(self) -> np.ndarray | RemoteMemory:
+        """The accelerator's memory, as bytes that may be read and written while it is idle.
+
+        Where it isn't this machine's, in slices only.
+        """
 
     @property
     def base(self) -> int:

@@ -62,7 +62,7 @@ class Timeline:
 
 
 class _Memory:
-    """Beats that reads and writes have taken, in buckets of cycles.
+    """Cycles of the memory that reads and writes have taken, in buckets of cycles.
 
     Transfers come in program order, reads far ahead of their time: so that writes get their turn, a
     bucket full of reads still takes half as many writes, and the next read makes up for it.
@@ -73,11 +73,11 @@ class _Memory:
         self.full = 0
         self.debt = 0.0
 
-    def take(self, start: float, beats: int, writes: bool = False) -> float:
-        """The end of a transfer of one beat a cycle at most, from `start` on."""
+    def take(self, start: float, needed: float, writes: bool = False) -> float:
+        """The end of a transfer that takes `needed` cycles alone, from `start` on."""
         bucket = max(int(start) // _BUCKET, 0 if writes else self.full)
         time = max(start, bucket * _BUCKET)
-        rest = float(beats)
+        rest = float(needed)
         if not writes:
             rest, self.debt = rest + self.debt, 0.0
         while True:
@@ -99,13 +99,17 @@ class _Memory:
 
 
 def predict(model: IntegerModel, program: Program, bits: Mapping[str, float] | None = None, *,
-            latency: int = LATENCY) -> Timeline:
+            latency: int = LATENCY, bandwidth: float | None = None) -> Timeline:
     """The timeline of a batch.
 
     `bits` are the set bits of each map of an image (`sw.golden.activity.set_bits`; default: what
-    the model file expects), `latency` the memory's in cycles.
+    the model file expects), `latency` the memory's in cycles, `bandwidth` the bytes that it moves
+    in a cycle (default, and at most: a beat).
     """
     preset = program.preset
+    if bandwidth is not None and not bandwidth > 0:
+        raise ValueError(f"bandwidth must be above 0, not {bandwidth}")
+    pace = max(1.0, preset.beat_bytes / (bandwidth or preset.beat_bytes))
     filled = fills(model, program, expected_bits(model, program) if bits is None else bits)
     beat, memory = preset.beat_bytes, _Memory()
     head = DESCRIPTOR_BYTES // beat + DISPATCH
@@ -121,7 +125,7 @@ def predict(model: IntegerModel, program: Program, bits: Mapping[str, float] | N
     for index, packed in enumerate(program.descriptors):
         opcode = Opcode(packed[0])
         d = FORMATS[opcode].unpack(packed)
-        memory.take(max(0.0, dispatched - latency), DESCRIPTOR_BYTES // beat)
+        memory.take(max(0.0, dispatched - latency), pace * (DESCRIPTOR_BYTES // beat))
         unit = {Opcode.LOAD: "load", Opcode.STORE: "store"}.get(opcode, "compute")
         queue = begun[unit]
         depth = QUEUE[unit]
@@ -140,13 +144,13 @@ def predict(model: IntegerModel, program: Program, bits: Mapping[str, float] | N
         else:
             begin = max(ready, queue[-1] + 2 if queue else 0.0,
                         ends[unit][-INSIDE] if len(ends[unit]) >= INSIDE else 0.0)
-            beats = d["length"] * d["count_1"] * d["count_2"]
+            needed = pace * d["length"] * d["count_1"] * d["count_2"]
             delay = latency + READ_DELAY if unit == "load" else WRITE_DELAY
-            end = memory.take(max(begin + delay, data_end[unit]), beats, unit == "store")
+            end = memory.take(max(begin + delay, data_end[unit]), needed, unit == "store")
             data_end[unit] = end
             ends[unit].append(end)
             if unit == "load" and d["target"] == Target.WEIGHT:
-                weights.append(_Load(end - beats, end, preset, d["buffer"]))
+                weights.append(_Load(end - needed, end, preset, d["buffer"]))
             post = end + (3 if unit == "load" else latency + 4)
         queue.append(begin)
         steps.append(Step(index, unit, d["layer"], ready, begin, end))

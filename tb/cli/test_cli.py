@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands: what they print, write, and return."""
 
+import contextlib
 import functools
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
+import tty
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,7 @@ from sw.golden.network import evaluate, quantise_images
 from sw.images import load_images
 from sw.model_file import IntegerModel, load_model
 from sw.report import first_difference
+from tb.driver import uart_model
 from tb.driver.uio_model import ModelFiles
 
 JSON_KEYS = {
@@ -150,11 +155,41 @@ def test_a_board_is_the_golden_model(folder: Path, tmp_path: Path, model: Intege
     assert asked[1][2] > 10_000
 
 
+def test_a_board_at_a_serial_port(folder: Path, tmp_path: Path) -> None:
+    """The model behind a pseudo terminal, as a SoC of LiteX."""
+    bridge_end, port = pty.openpty()
+    tty.setraw(port)
+    soc = json.loads(uart_model.SOC) | {"memory": 0x4_0000, "memory_bytes": 0x1c_0000}
+    (tmp_path / "soc.json").write_text(json.dumps(soc))
+    inner = VerilatedTransport(get_preset("tiny"), memory_bytes=0x20_0000, effort=QUICK)
+    with inner, contextlib.closing(uart_model.Bridge(inner, 0x4_0000, end=bridge_end)):
+        result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                        "--preset", "tiny", "--limit", 2, "--uart", os.ttyname(port),
+                        "--soc", tmp_path / "soc.json")
+    os.close(port)
+    assert result.exit_code == 0, result.output
+    assert "bit-exact: yes" in result.output
+
+
+def test_no_serial_port(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "soc.json").write_text(uart_model.SOC)
+    result = addend("run", folder / "model.safetensors", "--images", folder / "images.npz",
+                    "--preset", "tiny", "--uart", "/dev/no-port", "--soc", tmp_path / "soc.json")
+    assert result.exit_code == 2 and "/dev/no-port: No such file" in result.output
+
+
+@pytest.mark.parametrize("board", ["--uio", "--uart"])
 @pytest.mark.parametrize("more", [["--jobs", 1], ["--stalls", 3], ["--backend", "golden"]])
-def test_a_board_is_no_simulation(more: list) -> None:
-    result = addend("run", "m.safetensors", "--images", "i.npz", "--preset", "tiny", "--uio",
+def test_a_board_is_no_simulation(board: str, more: list) -> None:
+    result = addend("run", "m.safetensors", "--images", "i.npz", "--preset", "tiny", board,
                     "addend", *more)
     assert result.exit_code == 2 and "a board takes no" in result.output
+
+
+def test_one_board_at_a_time() -> None:
+    result = addend("run", "m.safetensors", "--images", "i.npz", "--preset", "tiny", "--uio", "a",
+                    "--uart", "b")
+    assert result.exit_code == 2 and "one board at a time" in result.output
 
 
 @pytest.fixture
@@ -240,6 +275,11 @@ def test_compile_and_info(folder: Path, tmp_path: Path, model: IntegerModel) -> 
     result = addend("info", "--preset", "tiny", "--model", folder / "model.safetensors")
     assert result.exit_code == 0 and "16 (2 groups x 8 lanes)" in result.output
     assert "head" in result.output and "predicted cycles" in result.output
+    narrow = addend("info", "--preset", "tiny", "--model", folder / "model.safetensors",
+                    "--bandwidth", 0.5, "--latency", 40)
+    wide, slow = (int(re.search(r"cycles of an image: ([0-9,]+)", text)[1].replace(",", ""))
+                 for text in (result.output, narrow.output))
+    assert slow > 2 * wide
 
 
 @pytest.mark.parametrize("core", [None, "lif", "conv", "sdsa"])

@@ -62,6 +62,22 @@ def test_a_memory_further_away() -> None:
     assert 0.7 < (predicted[1] - predicted[0]) / (found[1] - found[0]) < 1.3
 
 
+@pytest.mark.parametrize("bandwidth", [2, 1.6])
+def test_a_narrow_memory(bandwidth: float) -> None:
+    """Of a quarter of a beat a cycle, or less: the memory is what the network waits for."""
+    model, image = _network("binary")
+    size = get_preset("tiny")
+    (counters,) = differing_tensors(model, size, [image], latency=40, bandwidth=bandwidth)[1]
+    program, bits = compile_model(model, size), _bits(model, image)
+    found = predict(model, program, bits, latency=40, bandwidth=bandwidth).cycles
+    assert abs(found / counters.cycles - 1) < WITHIN, (found, counters.cycles)
+    assert found > 1.2 * predict(model, program, bits, latency=40).cycles
+    wide = predict(model, program, bits, latency=40, bandwidth=2 * size.beat_bytes).cycles
+    assert wide == predict(model, program, bits, latency=40).cycles
+    with pytest.raises(ValueError, match="bandwidth must be above 0, not 0"):
+        predict(model, program, bits, bandwidth=0)
+
+
 def _program() -> tuple[IntegerModel, Program]:
     model, image = _network("binary")
     model = with_activity(model, image.unsqueeze(0))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One case for each row of docs/errors.md: the exception, and a sentence that names the cause."""
 
+import contextlib
 import dataclasses
 import re
 import socket
@@ -25,12 +26,16 @@ from sw.golden.network import evaluate
 from sw.images import InputSpec, load_images
 from sw.model_file import IntegerModel, check, load_model, save_model
 from sw.run import quantise_checkpoint
+from sw.soc_map import read_soc_map
+from sw.uart_link import UartLink, open_port
+from sw.uartbone import UartTransport
 from sw.uio import UioTransport
 from sw.uio_files import UioFiles
 from tb.driver import test_system as system
 from tb.driver.rogue import RULES
 from tb.driver.stub_compute import FAIL_LAYER
 from tb.driver.test_uio import Files
+from tb.driver.uart_model import SOC, Bridge
 from tb.random_model import layer_model, random_image, random_model
 
 ROWS = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `(\w+)` ?(\w*) \|$",
@@ -173,6 +178,34 @@ def _(_folder: Path, _make: Callable) -> None:
     silent, kernel = socket.socketpair()
     with silent, kernel:
         UioTransport(Files(silent.fileno(), status=8), 1e6).wait(1000)
+
+
+@case("a description of a SoC that is missing or incomplete", "soc.json: lacks field clock_hz")
+def _(folder: Path, _make: Callable) -> None:
+    (folder / "soc.json").write_text(SOC.replace('"clock_hz"', '"baud"'))
+    read_soc_map(folder / "soc.json")
+
+
+@case("a serial port that is missing, or none", "/dev/null: .*; needed: a serial port")
+def _(_folder: Path, _make: Callable) -> None:
+    open_port("/dev/null", 115200)
+
+
+@case("a SoC that does not answer at its serial port", "port: 0 of 4 bytes came in 0.1 s in answer "
+      "to a read at 0x80; needed: the SoC")
+def _(_folder: Path, _make: Callable) -> None:
+    host, silent = socket.socketpair()
+    with silent, contextlib.closing(UartLink(host.detach(), "port", timeout=0.1)) as link:
+        link.read(0x80, 1)
+
+
+@case("an interrupt that does not arrive in the SoC", "bridge: the accelerator has raised its "
+      "interrupt, but none came at 0x4; needed: the soc.json of this bitstream")
+def _(_folder: Path, make: Callable) -> None:
+    with contextlib.closing(Bridge(make().transport, wired=False)) as bridge, \
+            UartTransport(bridge.link(), bridge.soc()) as transport:
+        driver = Driver(transport, get_preset("tiny"))
+        system.run(driver, [system.end()], timeout=20_000)
 
 
 PROGRAMS = {
