@@ -250,7 +250,8 @@ def _run_control(p: Properties, block: type) -> None:
         "bus.awready.eq(~have_address | ~have_word)"),
     Bug("a read is answered twice", "bus.rvalid.eq(1), have_wanted.eq(0)", "bus.rvalid.eq(1)"),
     Bug("the upper half is not kept", "m.d.sync += kept.eq(value[32:])", "m.d.sync += kept.eq(0)"),
-    Bug("an answer before the choice", "with m.If(chosen):", "with m.If(have_wanted & ~bus.rvalid):"),
+    Bug("an answer before the choice", "with m.If(chosen):",
+        "with m.If(have_wanted & ~bus.rvalid):"),
     Bug("the wrong eight", "with m.Switch(wanted[5:]):", "with m.Switch(wanted[6:]):"),
 ])
 def _register_bank(p: Properties, block: type) -> None:

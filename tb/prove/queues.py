@@ -83,7 +83,8 @@ def _queue(p: Properties, block: type) -> None:
 @proof(Skid, k=1, bugs=[
     Bug("takes while the spare register is full", "self.i.ready.eq(~spare_valid)",
         "self.i.ready.eq(~spare_valid | self.o.valid)"),
-    Bug("the spare payload stays", "self.o.valid.eq(self.i.valid | spare_valid), spare_valid.eq(0)]",
+    Bug("the spare payload stays",
+        "self.o.valid.eq(self.i.valid | spare_valid), spare_valid.eq(0)]",
         "self.o.valid.eq(self.i.valid | spare_valid)]"),
     Bug("what comes while the output waits is lost", "spare_valid.eq(1)", "spare_valid.eq(0)"),
     Bug("the spare register loads while it is full", "with m.If(~spare_valid):", "with m.If(1):"),
