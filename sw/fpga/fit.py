@@ -6,8 +6,8 @@
 
 Synthesises the presets of `sw.fpga.variants`, those held out too, one after the other, without
 placing. Netlists come from ``build/synth/cache`` where the hardware is the same, so that a fit
-that was stopped goes on where it was. Writes ``sw/fpga/coefficients.json``, and what was synthesised
-beside what is foretold into ``docs/estimates.csv``.
+that was stopped goes on where it was. Writes ``sw/fpga/coefficients.json``, and into
+``docs/estimates.csv`` what was synthesised beside what is foretold.
 """
 
 import argparse
