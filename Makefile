@@ -28,7 +28,7 @@ FUSESOC = PATH="$$($(BIN)/python -c 'from sim.build import environment as e; pri
     $(BIN)/fusesoc --config fusesoc.conf
 
 .PHONY: help setup run test test-long lint lint-verilog bench faults prove mutation coverage imagenet \
-    synth fusesoc litex ulx3s clean
+    synth estimate-fit fusesoc litex ulx3s clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -98,6 +98,9 @@ imagenet: $(STAMP) ## networks of full size on the RTL, every tensor compared (2
 
 synth: $(STAMP) ## synthesise PRESET for TARGET, place and route it on an ECP5 (tiny: 12 minutes)
 	$(BIN)/python -m sw.fpga.synth --preset $(PRESET) --target $(TARGET) $(SYNTH)
+
+estimate-fit: $(STAMP) ## fit the estimates of `addend info` to synthesised presets (40 minutes)
+	$(BIN)/python -m sw.fpga.fit
 
 fusesoc: $(STAMP) ## FuseSoC: Verilator's lint of tiny, and its registers in simulation (2 minutes)
 	@echo "[fusesoc] Verilator's lint of preset tiny"

@@ -18,6 +18,7 @@ COMPONENTS = {
     "group": "hw.conv.group:Group", "weights": "hw.conv.weight_buffer:WeightBuffer",
     "window": "hw.conv.window:WindowReader", "walker": "hw.conv.walker:PixelWalker",
     "epilogue": "hw.lif.epilogue:Epilogue", "counts": "hw.sdsa.count_matrix:CountMatrix",
+    "maps": "hw.conv.map_buffer:MapBuffer", "output": "hw.lif.out_buffer:OutBuffer",
     "control": "hw.control.control:Control", "accelerator": "hw.top:Accelerator",
 }
 """Components by short name; each is built from a preset."""

@@ -15,6 +15,7 @@ import typer
 
 from hw.presets import PRESETS
 from sw.energy.tables import DEFAULT_TABLE, TABLES
+from sw.fpga.targets import TARGETS, get_target
 from sw.soc_map import DEFAULT_SOC
 from sw.uio_files import DEFAULT_BUFFER
 
@@ -497,17 +498,28 @@ def info(
         "Default: a beat of the preset's.")] = None,
     latency: Annotated[int, typer.Option(
         min=1, help="Cycles until the memory answers.")] = 100,
+    target: Annotated[Optional[str], typer.Option(
+        metavar="NAME", help=f"Device whose resources are foretold part by part: "
+        f"{', '.join(TARGETS)}. Default: totals on each.")] = None,
 ) -> None:
-    """Show the sizes of a preset, and what a model needs on it.
+    """Show the sizes of a preset, what it takes of an FPGA, and what a model needs on it.
 
-    Example: `addend info --preset ecp5 --model model.safetensors --bandwidth 8`
+    LUTs, flip-flops and block RAM are foretold, not synthesised: see docs/synthesis.md.
+
+    Example: `addend info --preset ecp5 --target ecp5-85k --model model.safetensors --bandwidth 8`
     """
     with _one_sentence():
         from hw.presets import get_preset
         from sw.display import out, preset_table
+        from sw.fpga.show import show_estimate, show_estimates
 
         size = get_preset(preset)
+        device = None if target is None else get_target(target)
         out.print(preset_table(size))
+        if device is None:
+            show_estimates(size)
+        else:
+            show_estimate(size, device)
         if model is not None:
             program, timeline = _compile(model, preset, bandwidth=bandwidth, latency=latency)
             out.print(program.table(timeline.layers))

@@ -32,7 +32,7 @@ from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 __all__ = ["COMPONENTS", "main", "synthesise"]
 
 COMPONENTS = ("accelerator", "compute", "control", "counts", "engine", "epilogue", "group",
-              "walker", "weights", "window")
+              "maps", "output", "walker", "weights", "window")
 """What can be synthesised; see hw.frame."""
 OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")

@@ -3,10 +3,12 @@
 
 import dataclasses
 
+from sw.errors import AddendError
+
 __all__ = ["TARGETS", "Target", "TargetError", "get_target"]
 
 
-class TargetError(ValueError):
+class TargetError(AddendError, ValueError):
     """A target that is not known."""
 
 
@@ -26,6 +28,10 @@ class Target:
     """What the device has of each resource."""
     cells: dict[str, tuple[str, float]]
     """Cell type: the resource that it takes, and how much."""
+    family: str
+    """Whose memories it has: a name of `sw.fpga.block_ram.FAMILIES`."""
+    logic: str
+    """Whose LUTs it has: ``ecp5``, of four inputs, or ``xilinx``, of six."""
 
 
 _ECP5_CELLS = {
@@ -51,7 +57,8 @@ _XILINX_CELLS = {
 def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:
     """An ECP5, figures of Lattice's data sheet FPGA-DS-02012; block RAM of 16 kbit (DP16KD)."""
     return Target(
-        name=f"ecp5-{size}", device=f"LFE5U-{size.removesuffix('k')}F", speed_grade="6",
+        name=f"ecp5-{size}", family="ecp5", logic="ecp5",
+        device=f"LFE5U-{size.removesuffix('k')}F", speed_grade="6",
         synthesis="synth_ecp5 -top top", cells=_ECP5_CELLS,
         place=("nextpnr-ecp5", f"--{size}", "--package",
                "CABGA756" if size == "85k" else "CABGA381", "--speed", "6"),
@@ -61,11 +68,11 @@ def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:
 TARGETS = {target.name: target for target in (
     _ecp5("85k", 83640, 208, 156), _ecp5("45k", 43848, 108, 72), _ecp5("25k", 24288, 56, 28),
     # AMD's DS190 (Zynq-7000) and DS987 (Kria K26); block RAM of 36 kbit
-    Target(name="xc7-z020", device="XC7Z020", speed_grade="",
+    Target(name="xc7-z020", family="xc7", logic="xilinx", device="XC7Z020", speed_grade="",
            synthesis="synth_xilinx -family xc7 -top top -flatten -noiopad -noclkbuf",
            cells=_XILINX_CELLS,
            available={"lut": 53200, "ff": 106400, "block_ram": 140, "dsp": 220}),
-    Target(name="xcup-kv260", device="XCK26", speed_grade="",
+    Target(name="xcup-kv260", family="xcup", logic="xilinx", device="XCK26", speed_grade="",
            synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf",
            cells=_XILINX_CELLS,
            available={"lut": 117120, "ff": 234240, "block_ram": 144, "dsp": 1248}),

@@ -316,6 +316,7 @@ def test_verilog(tmp_path: Path, core: str | None) -> None:
     (["evaluate", "MODEL", "--images", "IMAGES", "--preset", "huge"], "no preset 'huge'"),
     (["compile", "IMAGES", "--preset", "tiny"], "not a whole safetensors file"),
     (["info", "--preset", "huge"], "no preset 'huge'"),
+    (["info", "--preset", "tiny", "--target", "ice40"], "no target 'ice40'; there are ecp5-85k"),
     (["quantise", "MODEL", "--calibration", "IMAGES", "-o", "m.safetensors"],
      "not a Meta-SpikeFormer"),
     (["quantise", "CHECKPOINT", "--calibration", "IMAGES", "--num-heads", "3", "-o", "m"],

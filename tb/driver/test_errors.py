@@ -22,6 +22,8 @@ from sw.compile.compiler import compile_model
 from sw.driver import DeviceError, DeviceTimeout, Driver, Region
 from sw.evaluation import cluster
 from sw.evaluation.results import Results
+from sw.fpga.estimate import estimate
+from sw.fpga.targets import get_target
 from sw.golden.network import evaluate
 from sw.images import InputSpec, load_images
 from sw.model_file import IntegerModel, check, load_model, save_model
@@ -142,6 +144,16 @@ def _(_folder: Path, _make: Callable) -> None:
 @case("a preset that can't be built", "preset tiny: lanes must divide 32, not 12")
 def _(_folder: Path, _make: Callable) -> None:
     dataclasses.replace(get_preset("tiny"), lanes=12)
+
+
+@case("an unknown target of synthesis", "no target 'ice40'; there are ecp5-85k, ")
+def _(_folder: Path, _make: Callable) -> None:
+    get_target("ice40")
+
+
+@case("a preset whose widths no estimate covers", "preset tiny: acc_width is 20, but estimates")
+def _(_folder: Path, _make: Callable) -> None:
+    estimate(dataclasses.replace(get_preset("tiny"), acc_width=20), get_target("ecp5-85k"))
 
 
 @case("a layer that does not fit a preset", "layer '.*' does not fit preset 'mini'")
