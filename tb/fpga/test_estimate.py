@@ -82,7 +82,7 @@ def test_parts() -> None:
     assert found.dominant("lut") in ("adders", "groups") and found.scarcest == "block_ram"
     assert found.dominant("block_ram") == "weight buffer"
     assert found.parts["weight buffer"]["block_ram"] == 120
-    assert found.share("block_ram") == 212 / 208
+    assert found.share("block_ram") == 196 / 208
     assert {term.part for term in TERMS} < found.parts.keys()
 
 
