@@ -70,7 +70,9 @@ def test_each_buffer(target: str) -> None:
     assert {name: epilogue[name] for name in ("psums", "residuals")} == epilogue
 
 
-@pytest.mark.parametrize("target", ["ecp5-85k", "xc7-z020", "xcup-kv260"])
+@pytest.mark.parametrize("target", [
+    "ecp5-85k", pytest.param("xc7-z020", marks=pytest.mark.slow),
+    pytest.param("xcup-kv260", marks=pytest.mark.slow)])
 def test_other_shapes(target: str) -> None:
     cases = [("maps", SHALLOW), ("weights", SHALLOW), ("maps", DEEP), ("weights", DEEP),
              ("output", DEEP)]
