@@ -15,6 +15,7 @@ from hw.control.semaphores import Semaphores
 from hw.descriptor import DESCRIPTOR_BYTES
 from hw.dma.payloads import BURST, INDEX_BITS, REPORT, TRANSFER, read_beat
 from hw.dma.queue import Queue
+from hw.dma.skid import Skid
 from hw.regmap import ErrorCode
 
 __all__ = ["Control"]
@@ -124,8 +125,11 @@ class Control(wiring.Component):
         load, store, end = gates
         beats = 8 * DESCRIPTOR_BYTES // self.preset.axi_bits
         compute = unit("compute_queue", Queue(self.preset.axi_bits, _QUEUE * beats))
+        # the contexts are far away: they are written from registers, not from the queue's memory
+        compute_skid = unit("compute_skid", Skid(self.preset.axi_bits))
         connect(m, dispatcher.o_compute, compute.i)
-        connect(m, compute.o, flipped(self.o_compute))
+        connect(m, compute.o, compute_skid.i)
+        connect(m, compute_skid.o, flipped(self.o_compute))
         m.d.comb += [semaphores.request[0].eq(self.compute_request),
                      self.compute_grant.eq(semaphores.grant[0])]
         waits = (self.compute_wait, load.i.payload["wait"], store.i.payload["wait"], end.i.payload)
