@@ -137,7 +137,7 @@ def _bursts(p: Properties, block: type) -> None:
     p.assume("runs of a transfer have its index and layer",
              (i.index == index) & (i.layer == layer), continues)
 
-    # one beat of one run is followed; `ahead`: beats that come before it
+    # beats that have come and gone are counted, and one of one run is followed, by its number
     # a run is in the skid, two places, or the rest that pieces are taken of
     layout = data.StructLayout({"run": run(32 - _SHIFT), "follows": 1})
     places = [p.view(layout, *name) for name in (
@@ -145,21 +145,20 @@ def _bursts(p: Properties, block: type) -> None:
     valid = [p.signal(*name) for name in (
         ("rest_valid",), ("o__valid", "skid"), ("spare_valid", "skid"))]
     grown, grown_valid = p.view(o.shape(), "grown"), p.signal("grown_valid")
-    held = p.register(18, "held")
-    m.d.sync += held.eq(held + Mux(put, i.length, 0) - Mux(get, o.beats, 0))
+    came, gone, number = (p.register(18, name) for name in ("came", "gone", "number"))
+    m.d.sync += [came.eq(came + Mux(put, i.length, 0)), gone.eq(gone + Mux(get, o.beats, 0))]
+    ahead = (number - gone)[:18]
     offset, pick = p.any(16), p.free(1)
     chosen, waiting = p.register(1, "chosen"), p.register(1, "waiting")
-    ahead = p.register(18, "ahead")
     address, final = p.register(32 - _SHIFT, "address"), p.register(1, "final")
     its_index, its_layer = Signal.like(index, name="its_index"), Signal.like(layer,
                                                                               name="its_layer")
     with m.If(put & ~chosen & pick & (offset < i.length)):
         m.d.sync += [chosen.eq(1), waiting.eq(1), address.eq(i.start[_SHIFT:] + offset),
                      final.eq(i.last & (offset == i.length - 1)), its_index.eq(i.index),
-                     its_layer.eq(i.layer),
-                     ahead.eq(held - Mux(get, o.beats, 0) + offset)]
+                     its_layer.eq(i.layer), number.eq(came + offset)]
     with m.Elif(waiting & get):
-        m.d.sync += [ahead.eq(ahead - o.beats), waiting.eq(ahead >= o.beats)]
+        m.d.sync += waiting.eq(ahead >= o.beats)
     leaves = waiting & get & (ahead < o.beats)
     start = o.address[_SHIFT:]
     p.claim("any beat leaves at its address, in order", address == start + ahead, leaves)
@@ -168,7 +167,7 @@ def _bursts(p: Properties, block: type) -> None:
     p.claim("last exactly on the burst that ends a transfer",
             o.last == final, leaves & (ahead == o.beats - 1))
     p.claim("a transfer's last beat ends its burst", ahead == o.beats - 1, leaves & final)
-    p.claim("no beat leaves that has not come", held >= o.beats, get)
+    p.claim("no beat leaves that has not come", (came - gone)[:18] >= o.beats, get)
     p.claim("1 to 16 beats", (o.beats >= 1) & (o.beats <= MAX_BURST), dut.o.valid)
     p.claim("never across a block of 16 beats (so never across 4 KB)",
             start[:4] + o.beats <= MAX_BURST, dut.o.valid)
@@ -182,6 +181,12 @@ def _bursts(p: Properties, block: type) -> None:
                 for there, one in zip(valid, places, strict=True))]
     take, emit, piece = p.signal("take"), p.signal("emit"), p.signal("piece")
     pop = ~valid[1] | p.signal("o__ready", "skid")
+    # beats that have reached each stage, or one behind it
+    crossed = [gone, *(p.register(18, "crossed") for _ in range(4)), came]
+    moved = [Mux(emit, grown.beats, 0), Mux(take, piece, 0),
+             Mux(p.signal("o__ready", "skid") & valid[1], places[1].run.length, 0),
+             Mux(pop, Mux(valid[2], places[2].run.length, Mux(put, i.length, 0)), 0)]
+    m.d.sync += [count.eq(count + more) for count, more in zip(crossed[1:], moved, strict=False)]
     # where the end of each run is, and in which of the stages the beat, how far in it
     ends = [None, *(p.register(29, "end") for _ in range(4))]
     with m.If(~valid[2]):
@@ -205,17 +210,20 @@ def _bursts(p: Properties, block: type) -> None:
         m.d.sync += mine.eq(mine - piece)
     p.invariant(at == Mux(waiting, at & -at, 0))
     p.invariant(at.any() == waiting)
-    first = C(0)
+    most = 0
     for n, (there, place, beats, layout) in enumerate(stages):
-        p.invariant(there & (mine < beats) & (ahead == first + mine), at[n])
+        p.invariant(there & (mine < beats) & (number == (crossed[n] + mine)[:18]), at[n])
+        p.invariant(crossed[n + 1] == (crossed[n] + Mux(there, beats, 0))[:18])
+        if n:
+            before = (crossed[n] - gone)[:18]
+            p.invariant((before >= Mux(stages[0][0], o.beats, 0)) & (before <= most))
+        most += MAX_BURST if n < 2 else 1 << 16
         p.invariant(address == (place + mine)[:29], at[n])
         p.invariant((its_index == layout.index) & (its_layer == layout.layer), at[n])
         p.invariant(final == (layout.last & (mine == beats - 1)), at[n])
         p.invariant(beats != 0, there)
         if n:
             p.invariant(ends[n] == (place + beats)[:29], there)
-        first = first + Mux(there, beats, 0)
-    p.invariant(held == first)
     # the piece that is next is what is left, up to the end of the block
     rest, room = places[0].run, Signal(5)
     m.d.comb += room.eq(MAX_BURST - rest.start[:4])
