@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many block RAMs yosys makes of a buffer.
+"""How many block RAMs, or UltraRAMs, yosys makes of a buffer.
 
 Follows what its pass ``memory_libmap`` does for memories like ours (one clock, rows that are not
 read while they are written): every memory of the library in every width is given a cost, and the
 cheapest is taken, the first of equals. Costs and widths are those of ``brams_16kd.txt``,
-``lutrams_trellis.txt``, ``brams_xc4v.txt``, ``lutrams_xc5v.txt`` and ``lutrams_xcu.txt`` of
-yosys 0.70.
+``lutrams_trellis.txt``, ``brams_xc4v.txt``, ``lutrams_xc5v.txt``, ``lutrams_xcu.txt`` and
+``urams.txt`` of yosys 0.70. Where a family has UltraRAM, a buffer that is ``bulk`` lies there.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from sw.fpga.buffers import Buffer
 __all__ = ["FAMILIES", "Mapping", "map_buffer"]
 
 _BYTE = 9
-"""Bits that one write enable of a block RAM covers, where it is as wide."""
+"""Bits that one write enable of a block RAM or UltraRAM covers, where it is as wide."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,11 @@ class _Ram:
     cost: float
     dual: bool
     """Two ports that each read and write, else one of each kind."""
+    single: bool = False
+    """One port only, which reads and writes."""
     block_ram: float = 0
     """Block RAMs that it is, as a target counts them."""
+    ultra_ram: int = 0
     lut: int = 0
     """LUTs that it is, where it is distributed."""
     scale: float = 0
@@ -44,6 +47,8 @@ class Mapping:
 
     block_ram: float
     """Block RAMs of all its memories: of 16 kbit on the ECP5, of 36 kbit (or half) on Xilinx."""
+    ultra_ram: int
+    """UltraRAMs of all its memories."""
     lut: int
     """LUTs of all its memories, where distributed memory is cheaper; without multiplexers."""
 
@@ -68,6 +73,11 @@ def _lut_rams(lut: int, scale: float, *shapes: tuple[int, int]) -> tuple[_Ram, .
                       lut=lut) for bits, width in shapes)
 
 
+_ULTRA_RAMS = (
+    _Ram(address_bits=12, widths=(72,), cost=1024, dual=True, ultra_ram=1),
+    _Ram(address_bits=11, widths=(144,), cost=1024, dual=True, single=True, ultra_ram=1))
+"""Of two ports that each read and write, or of one, twice as wide."""
+
 FAMILIES = {
     "ecp5": (
         _Ram(address_bits=4, widths=(4,), cost=4, dual=False, lut=6),
@@ -78,11 +88,15 @@ FAMILIES = {
 }
 """Memories by family, in the order of the library."""
 
+_BULK = {"xcup": _ULTRA_RAMS}
+"""The same, of the families that have some, for buffers that are ``bulk``."""
+
 
 def map_buffer(buffer: Buffer, family: str) -> Mapping:
     """Return what the buffer becomes on a family of FAMILIES."""
     best, cheapest = None, math.inf
-    for ram in FAMILIES[family]:
+    rams = _BULK.get(family, FAMILIES[family]) if buffer.bulk else FAMILIES[family]
+    for ram in rams:
         for cost, found in _configurations(buffer, ram):
             if cost < cheapest:
                 best, cheapest = found, math.floor(cost)  # as yosys keeps it
@@ -91,11 +105,13 @@ def map_buffer(buffer: Buffer, family: str) -> Mapping:
 
 def _configurations(buffer: Buffer, ram: _Ram) -> Iterator[tuple[float, Mapping]]:
     """Cost and result of a memory in each of its widths."""
+    if ram.single and not (buffer.shared and buffer.reads == 1):
+        return
     joined = buffer.shared and ram.dual
     readers = buffer.reads - joined  # ports that do nothing but read
     copies = 1 if ram.dual and readers <= 1 else max(1, readers)
     for step, width in enumerate(ram.widths):
-        byte = min(_BYTE, width) if ram.block_ram else width
+        byte = width if ram.lut else min(_BYTE, width)
         row = buffer.strobes * -(-buffer.strobe // byte) * byte
         deep = max(1, -(-buffer.depth // (1 << ram.address_bits - step)))
         number = -(-deep * row // width) * copies
@@ -104,4 +120,4 @@ def _configurations(buffer: Buffer, ram: _Ram) -> Iterator[tuple[float, Mapping]
         cost += 0.5 * deep * buffer.strobes if deep > 1 else 0
         cost += 2 * readers
         number *= buffer.count
-        yield cost, Mapping(ram.block_ram * number, ram.lut * number)
+        yield cost, Mapping(ram.block_ram * number, ram.ultra_ram * number, ram.lut * number)

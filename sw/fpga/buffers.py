@@ -26,6 +26,8 @@ class Buffer:
     """Bits that are written together at least: one write enable for so many. Divides ``width``."""
     reads: int = 1
     """Ports that read."""
+    bulk: bool = False
+    """Lies in UltraRAM where there is some: see `sw.fpga.targets`."""
     shared: bool = False
     """The first of them has the address of the write port: one port of a true dual-port memory."""
 
@@ -44,7 +46,8 @@ def buffers(preset: Preset) -> list[Buffer]:
     """List the buffers of a preset. Two groups share a copy of the weights, each in two banks."""
     pairs, single = divmod(preset.groups, 2)
     weights = {"name": "weight buffer", "component": "weights", "width": preset.weight_row_bits,
-               "depth": preset.weight_rows // 2, "strobe": preset.axi_bits, "shared": True}
+               "depth": preset.weight_rows // 2, "strobe": preset.axi_bits, "shared": True,
+               "bulk": True}
     found = [
         Buffer(name="map buffer", component="maps", count=preset.map_banks, width=32,
                depth=preset.map_rows, strobe=32),

@@ -10,7 +10,7 @@ from sw.fpga.tools import SynthesisError
 
 __all__ = ["RESOURCES", "census", "module_of"]
 
-RESOURCES = ("lut", "ff", "block_ram", "dsp")
+RESOURCES = ("lut", "ff", "block_ram", "ultra_ram", "dsp")
 DEPTH = 3
 """Levels of the hierarchy that are told apart, below the top."""
 _ROUNDS = 20

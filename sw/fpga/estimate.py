@@ -25,7 +25,7 @@ __all__ = ["COEFFICIENTS", "FIGURES", "Estimate", "EstimateError", "block_ram", 
 
 COEFFICIENTS = Path(__file__).with_name("coefficients.json")
 """Written by ``python -m sw.fpga.fit``: the factors, and the netlists that they come from."""
-FIGURES = ("lut", "ff", "block_ram")
+FIGURES = ("lut", "ff", "block_ram", "ultra_ram")
 
 
 class EstimateError(AddendError, ValueError):
@@ -39,7 +39,7 @@ class Estimate:
     preset: Preset
     target: Target
     parts: dict[str, dict[str, float]]
-    """``lut``, ``ff`` and ``block_ram`` of each part; block RAM as the target counts it."""
+    """FIGURES of each part; block RAM as the target counts it."""
 
     def total(self, figure: str) -> float:
         """One of FIGURES, in all."""
@@ -47,7 +47,8 @@ class Estimate:
 
     def share(self, figure: str) -> float:
         """The same, as a part of what the device has: above 1 where it doesn't fit."""
-        return self.total(figure) / self.target.available[figure]
+        taken = self.total(figure)
+        return taken / self.target.available[figure] if taken else 0
 
     @property
     def scarcest(self) -> str:
@@ -85,12 +86,14 @@ def estimate(preset: Preset, target: Target) -> Estimate:
 
 
 def block_ram(preset: Preset, target: Target) -> dict[str, dict[str, float]]:
-    """Return block RAM, and LUTs where those are cheaper, of each buffer; nothing is fitted."""
+    """Return block RAM, UltraRAM, and LUTs where those are cheaper, of each buffer; nothing is
+    fitted."""
     parts: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(FIGURES, 0))
     for buffer in buffers(preset):
         found = map_buffer(buffer, target.family)
         whole = found.block_ram == math.floor(found.block_ram)
         parts[buffer.name]["block_ram"] += int(found.block_ram) if whole else found.block_ram
+        parts[buffer.name]["ultra_ram"] += found.ultra_ram
         parts[buffer.name]["lut"] += found.lut
     return dict(parts)
 

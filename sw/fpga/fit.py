@@ -50,7 +50,7 @@ def sample(preset: Preset, target: Target, name: str, step: tools.Step) -> dict[
     for module, part in found["per_module"].items():
         for figure in ("lut", "ff"):
             sections[section_of(module)][figure] += part[figure]
-    return {**{key: found[key] for key in ("lut", "ff", "block_ram", "seconds", "hardware")},
+    return {**{key: found[key] for key in (*FIGURES, "seconds", "hardware")},
             "sections": sections, "tool": found["tool_versions"]["yosys"], "target": target.name,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
 

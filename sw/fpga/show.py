@@ -10,7 +10,7 @@ from sw.fpga.targets import TARGETS, Target
 
 __all__ = ["show_estimate", "show_estimates"]
 
-_TITLES = {"lut": "LUT", "ff": "FF", "block_ram": "block RAM"}
+_TITLES = {"lut": "LUT", "ff": "FF", "block_ram": "block RAM", "ultra_ram": "UltraRAM"}
 
 
 def show_estimates(preset: Preset) -> None:
@@ -26,7 +26,10 @@ def show_estimates(preset: Preset) -> None:
                  else Estimate(preset, target, block_ram(preset, target)))
         cells = []
         for figure in FIGURES:
-            told = figure == "block_ram" or is_fitted(target)
+            told = figure.endswith("_ram") or is_fitted(target)
+            if not target.available[figure]:
+                cells += ["", ""]
+                continue
             cells += [_number(found.total(figure)) if told else "?",
                       _number(target.available[figure])
                       + (f" ({found.share(figure):.0%})" if told else "")]
@@ -38,16 +41,17 @@ def show_estimates(preset: Preset) -> None:
 def show_estimate(preset: Preset, target: Target) -> None:
     """Print what each part takes of a target, and say which one dominates."""
     found = estimate(preset, target)
+    shown = [figure for figure in FIGURES if target.available[figure]]
     table = Table(title=f"{preset.name} on {target.name}, foretold")
     table.add_column("part")
-    for title in _TITLES.values():
-        table.add_column(title, justify="right")
+    for figure in shown:
+        table.add_column(_TITLES[figure], justify="right")
     for name, part in sorted(found.parts.items(), key=lambda item: -item[1]["lut"]):
-        table.add_row(name, *(_number(part[figure]) for figure in FIGURES))
+        table.add_row(name, *(_number(part[figure]) for figure in shown))
     table.add_section()
-    table.add_row("all", *(_number(found.total(figure)) for figure in FIGURES))
-    table.add_row(f"of {target.device}", *(_number(target.available[figure]) for figure in FIGURES))
-    table.add_row("", *(f"{found.share(figure):.0%}" for figure in FIGURES))
+    table.add_row("all", *(_number(found.total(figure)) for figure in shown))
+    table.add_row(f"of {target.device}", *(_number(target.available[figure]) for figure in shown))
+    table.add_row("", *(f"{found.share(figure):.0%}" for figure in shown))
     out.print(table)
     out.print(_sentence(found))
 

@@ -55,7 +55,7 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = OUTPUT / "cache" / _digest([text, target.synthesis, versions["yosys"]])
+    folder = OUTPUT / "cache" / _digest([text, target.script(), versions["yosys"]])
     netlist, figures = folder / "netlist.json", folder / "figures.json"
     if not figures.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         write_bytes(source, text.encode())
         started = time.monotonic()
         partial = folder / "netlist.partial"
-        script = f"read_rtlil {source}; {target.synthesis}; write_json {partial}"
+        script = f"read_rtlil {source}; {target.script()}; write_json {partial}"
         tools.run("yosys", ["-p", script], folder / "yosys.log", step, seconds=LIMIT)
         partial.replace(netlist)
         source.unlink()
@@ -147,14 +147,15 @@ def _record(result: dict[str, object]) -> None:
 
 def _show(result: dict[str, object]) -> None:
     table = Table(title=f"{result['component']} of {result['preset']} on {result['target']}")
-    for column in ("module", *RESOURCES):
+    shown = [key for key in RESOURCES if result["available"][key]]
+    for column in ("module", *shown):
         table.add_column(column, justify="left" if column == "module" else "right")
     for module, part in result["per_module"].items():
-        table.add_row(module or "(ports)", *(f"{part[key]:,}" for key in RESOURCES))
+        table.add_row(module or "(ports)", *(f"{part[key]:,}" for key in shown))
     table.add_section()
-    table.add_row("all", *(f"{result[key]:,}" for key in RESOURCES))
+    table.add_row("all", *(f"{result[key]:,}" for key in shown))
     table.add_row(f"of {result['device']}", *(f"{result[key] / result['available'][key]:.0%}"
-                                              for key in RESOURCES))
+                                              for key in shown))
     out.print(table)
     out.print(f"LUT per adder: {result['lut_per_adder']}; {result['seconds']} s; "
               + ", ".join(result["tool_versions"].values()))

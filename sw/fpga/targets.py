@@ -22,6 +22,8 @@ class Target:
     """As the tools call it; none where nothing is placed."""
     synthesis: str
     """The yosys command, but for the output."""
+    bulk_memories: str = ""
+    """Yosys' commands before the step ``map_memory``: buffers that lie in memories of their own."""
     place: tuple[str, ...] = ()
     """nextpnr and its arguments; without them the design is synthesised only."""
     available: dict[str, int]
@@ -32,6 +34,13 @@ class Target:
     """Whose memories it has: a name of `sw.fpga.block_ram.FAMILIES`."""
     logic: str
     """Whose LUTs it has: ``ecp5``, of four inputs, or ``xilinx``, of six."""
+
+    def script(self, end: str = "") -> str:
+        """Return all commands of yosys, up to its step ``end`` if there is one."""
+        if self.bulk_memories:
+            return (f"{self.synthesis} -run begin:map_memory; {self.bulk_memories}; "
+                    f"{self.synthesis} -run map_memory:{end}")
+        return f"{self.synthesis} -run begin:{end}" if end else self.synthesis
 
 
 _ECP5_CELLS = {
@@ -51,7 +60,12 @@ _XILINX_CELLS = {
     **dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "LDCE", "LDPE"), ("ff", 1)),
     "RAMB36E1": ("block_ram", 1), "RAMB36E2": ("block_ram", 1),
     "RAMB18E1": ("block_ram", 0.5), "RAMB18E2": ("block_ram", 0.5),
-    "DSP48E1": ("dsp", 1), "DSP48E2": ("dsp", 1)}
+    "URAM288": ("ultra_ram", 1), "DSP48E1": ("dsp", 1), "DSP48E2": ("dsp", 1)}
+
+_WEIGHTS_IN_ULTRA_RAM = ("memory_libmap -lib +/xilinx/urams.txt t:$mem_v2 */*.copy_*_bank_* %i; "
+                         "techmap -map +/xilinx/urams_map.v")
+"""By the names of hw.conv.weight_buffer. By cost alone, yosys' ``-uram`` leaves them in block RAM,
+but puts the map buffer into UltraRAM."""
 
 
 def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:
@@ -62,20 +76,22 @@ def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:
         synthesis="synth_ecp5 -top top", cells=_ECP5_CELLS,
         place=("nextpnr-ecp5", f"--{size}", "--package",
                "CABGA756" if size == "85k" else "CABGA381", "--speed", "6"),
-        available={"lut": lut, "ff": lut, "block_ram": block_ram, "dsp": dsp})
+        available={"lut": lut, "ff": lut, "block_ram": block_ram, "ultra_ram": 0, "dsp": dsp})
 
 
 TARGETS = {target.name: target for target in (
     _ecp5("85k", 83640, 208, 156), _ecp5("45k", 43848, 108, 72), _ecp5("25k", 24288, 56, 28),
-    # AMD's DS190 (Zynq-7000) and DS987 (Kria K26); block RAM of 36 kbit
+    # AMD's DS190 (Zynq-7000) and DS987 (Kria K26); block RAM of 36 kbit, UltraRAM of 288
     Target(name="xc7-z020", family="xc7", logic="xilinx", device="XC7Z020", speed_grade="",
            synthesis="synth_xilinx -family xc7 -top top -flatten -noiopad -noclkbuf",
            cells=_XILINX_CELLS,
-           available={"lut": 53200, "ff": 106400, "block_ram": 140, "dsp": 220}),
+           available={"lut": 53200, "ff": 106400, "block_ram": 140, "ultra_ram": 0, "dsp": 220}),
     Target(name="xcup-kv260", family="xcup", logic="xilinx", device="XCK26", speed_grade="",
            synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf",
+           bulk_memories=_WEIGHTS_IN_ULTRA_RAM,
            cells=_XILINX_CELLS,
-           available={"lut": 117120, "ff": 234240, "block_ram": 144, "dsp": 1248}),
+           available={"lut": 117120, "ff": 234240, "block_ram": 144, "ultra_ram": 64,
+                      "dsp": 1248}),
 )}
 
 

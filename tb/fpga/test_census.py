@@ -39,12 +39,12 @@ def test_cells_by_module() -> None:
         "dut.compute.last": cell("MULT18X18D", [2], [6]),
     }, {"dut.control.state": [21], "dut.control.fetcher.next": [20], "chain": [4]}),
         TARGETS["ecp5-85k"])
-    assert found == {"lut": 5, "ff": 1, "block_ram": 1, "dsp": 1, "per_module": {
-        "": {"lut": 1, "ff": 0, "block_ram": 0, "dsp": 0},
-        "compute": {"lut": 3, "ff": 0, "block_ram": 0, "dsp": 1},
-        "compute.psums": {"lut": 0, "ff": 0, "block_ram": 1, "dsp": 0},
-        "control": {"lut": 0, "ff": 1, "block_ram": 0, "dsp": 0},
-        "control.fetcher": {"lut": 1, "ff": 0, "block_ram": 0, "dsp": 0}}}
+    assert found == {"lut": 5, "ff": 1, "block_ram": 1, "ultra_ram": 0, "dsp": 1, "per_module": {
+        "": {"lut": 1, "ff": 0, "block_ram": 0, "ultra_ram": 0, "dsp": 0},
+        "compute": {"lut": 3, "ff": 0, "block_ram": 0, "ultra_ram": 0, "dsp": 1},
+        "compute.psums": {"lut": 0, "ff": 0, "block_ram": 1, "ultra_ram": 0, "dsp": 0},
+        "control": {"lut": 0, "ff": 1, "block_ram": 0, "ultra_ram": 0, "dsp": 0},
+        "control.fetcher": {"lut": 1, "ff": 0, "block_ram": 0, "ultra_ram": 0, "dsp": 0}}}
 
 
 def test_fields_of_a_structure_are_no_module() -> None:

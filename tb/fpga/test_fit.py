@@ -68,8 +68,8 @@ def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(target.name)
         found = sections(preset)
         return {"lut": sum(part["lut"] for part in found.values()),
-                "ff": sum(part["ff"] for part in found.values()), "block_ram": 1, "seconds": 2,
-                "hardware": "0123456789ab", "tool_versions": {"yosys": "Yosys 1.2"},
+                "ff": sum(part["ff"] for part in found.values()), "block_ram": 1, "ultra_ram": 0,
+                "seconds": 2, "hardware": "0123456789ab", "tool_versions": {"yosys": "Yosys 1.2"},
                 "per_module": {"": found["shell"], "compute.counts.scanner": found["counts"],
                                "compute.epilogue": found["compute"]}}
 
