@@ -22,8 +22,11 @@ class Target:
     """As the tools call it; none where nothing is placed."""
     synthesis: str
     """The yosys command, but for the output."""
-    bulk_memories: str = ""
-    """Yosys' commands before the step ``map_memory``: buffers that lie in memories of their own."""
+    memories: str = ""
+    """Yosys' commands before its step ``map_memory``, for buffers that lie in memories of their
+    own."""
+    registers: str = ""
+    """Yosys' commands before its step ``map_ffs``."""
     place: tuple[str, ...] = ()
     """nextpnr and its arguments; without them the design is synthesised only."""
     available: dict[str, int]
@@ -35,12 +38,18 @@ class Target:
     logic: str
     """Whose LUTs it has: ``ecp5``, of four inputs, or ``xilinx``, of six."""
 
-    def script(self, end: str = "") -> str:
-        """Return all commands of yosys, up to its step ``end`` if there is one."""
-        if self.bulk_memories:
-            return (f"{self.synthesis} -run begin:map_memory; {self.bulk_memories}; "
-                    f"{self.synthesis} -run map_memory:{end}")
-        return f"{self.synthesis} -run begin:{end}" if end else self.synthesis
+    def script(self, memories_only: bool = False) -> str:
+        """Return yosys' commands: all of them, or those until memories are mapped."""
+        between = [("map_memory", self.memories)]
+        if not memories_only:
+            between.append(("map_ffs", self.registers))
+        script, start = "", "begin"
+        for step, commands in between:
+            if commands:
+                script += f"{self.synthesis} -run {start}:{step}; {commands}; "
+                start = step
+        end = "map_ffram" if memories_only else ""
+        return f"{script}{self.synthesis} -run {start}:{end}"
 
 
 _ECP5_CELLS = {
@@ -67,13 +76,19 @@ _WEIGHTS_IN_ULTRA_RAM = ("memory_libmap -lib +/xilinx/urams.txt t:$mem_v2 */*.co
 """By the names of hw.conv.weight_buffer. By cost alone, yosys' ``-uram`` leaves them in block RAM,
 but puts the map buffer into UltraRAM."""
 
+_FEW_CONTROL_SETS = (
+    "dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFFE_??_ 01 "
+    "-cell $_DFFE_?P??_ r -cell $_SDFFE_?P??_ r -minsrst 16 -mince 16")
+"""Resets and enables of fewer than 16 flip-flops become LUTs. A tile of an ECP5 takes two resets
+for its eight flip-flops; with a reset for every few of them a full device can't be placed."""
+
 
 def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:
     """An ECP5, figures of Lattice's data sheet FPGA-DS-02012; block RAM of 16 kbit (DP16KD)."""
     return Target(
         name=f"ecp5-{size}", family="ecp5", logic="ecp5",
         device=f"LFE5U-{size.removesuffix('k')}F", speed_grade="6",
-        synthesis="synth_ecp5 -top top", cells=_ECP5_CELLS,
+        synthesis="synth_ecp5 -top top", registers=_FEW_CONTROL_SETS, cells=_ECP5_CELLS,
         place=("nextpnr-ecp5", f"--{size}", "--package",
                "CABGA756" if size == "85k" else "CABGA381", "--speed", "6"),
         available={"lut": lut, "ff": lut, "block_ram": block_ram, "ultra_ram": 0, "dsp": dsp})
@@ -88,7 +103,7 @@ TARGETS = {target.name: target for target in (
            available={"lut": 53200, "ff": 106400, "block_ram": 140, "ultra_ram": 0, "dsp": 220}),
     Target(name="xcup-kv260", family="xcup", logic="xilinx", device="XCK26", speed_grade="",
            synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf",
-           bulk_memories=_WEIGHTS_IN_ULTRA_RAM,
+           memories=_WEIGHTS_IN_ULTRA_RAM,
            cells=_XILINX_CELLS,
            available={"lut": 117120, "ff": 234240, "block_ram": 144, "ultra_ram": 64,
                       "dsp": 1248}),

