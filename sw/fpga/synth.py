@@ -38,7 +38,7 @@ OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")
 LIMIT = 4 * 3600
 """Seconds that a tool may take."""
-_COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "hardware")
+_COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
 
 def synthesise(component: str, preset: Preset, target: Target, name: str, step: tools.Step, *,
@@ -135,7 +135,8 @@ def _record(result: dict[str, object]) -> None:
     if HISTORY.exists():
         rows = list(csv.DictReader(io.StringIO(HISTORY.read_text())))
     row = {key: str(result[key]) if result[key] is not None else "" for key in _COLUMNS}
-    same = [old for old in rows if (old["preset"], old["target"]) == (row["preset"], row["target"])]
+    kind = ("preset", "target", "speed_grade")
+    same = [old for old in rows if [old[key] for key in kind] == [row[key] for key in kind]]
     if same and same[-1] == row:
         return
     text = io.StringIO()
@@ -174,12 +175,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--groups", type=int, help="groups, instead of the preset's")
     parser.add_argument("--mhz", type=float, default=100, help="clock rate to aim at")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--speed-grade", help="of an ECP5: 6 (if not said), 7 or 8")
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
     given = parser.parse_args(arguments)
     try:
         preset, target = get_preset(given.preset), get_target(given.target)
         name = f"{preset.name}-{target.name}"
+        if given.speed_grade is not None:
+            target = target.graded(given.speed_grade)
+            name += f"-grade-{given.speed_grade}"
         if given.groups is not None:
             preset = dataclasses.replace(preset, groups=given.groups)
             name += f"-{given.groups}"

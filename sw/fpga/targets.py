@@ -5,7 +5,10 @@ import dataclasses
 
 from sw.errors import AddendError
 
-__all__ = ["TARGETS", "Target", "TargetError", "get_target"]
+__all__ = ["SPEED_GRADES", "TARGETS", "Target", "TargetError", "get_target"]
+
+SPEED_GRADES = ("6", "7", "8")
+"""Of an ECP5, the slowest first."""
 
 
 class TargetError(AddendError, ValueError):
@@ -37,6 +40,16 @@ class Target:
     """Whose memories it has: a name of `sw.fpga.block_ram.FAMILIES`."""
     logic: str
     """Whose LUTs it has: ``ecp5``, of four inputs, or ``xilinx``, of six."""
+
+    def graded(self, grade: str) -> "Target":
+        """Return the same device in another speed grade. Raises TargetError where none is placed
+        or the device has no such grade."""
+        if not self.place or grade not in SPEED_GRADES:
+            raise TargetError(f"{self.name} has no speed grade {grade!r}; an ECP5 has "
+                              + ", ".join(SPEED_GRADES))
+        place = tuple(grade if before == "--speed" else part
+                      for before, part in zip(("", *self.place), self.place, strict=False))
+        return dataclasses.replace(self, speed_grade=grade, place=place)
 
     def script(self, memories_only: bool = False) -> str:
         """Return yosys' commands: all of them, or those until memories are mapped."""

@@ -122,6 +122,18 @@ def test_history(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("ecp5-85k", "123.5"), ("ecp5-25k", "123.5"), ("ecp5-85k", "99.0")]
 
 
+def test_speed_grades(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another grade is placed anew, under a name and with a line of the history of its own."""
+    monkeypatch.setattr(frame, "framed", lambda component, preset: preset.name)
+    for arguments in ([], ["--speed-grade", "8"], ["--speed-grade", "8"], []):
+        assert synth.main(arguments) == 0
+    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr"]
+    assert [row["speed_grade"] for row in history(tmp_path)] == ["6", "8"]
+    result = json.loads((tmp_path / "synth" / "tiny-ecp5-85k-grade-8.json").read_text())
+    assert result["speed_grade"] == "8"
+    assert TARGETS["ecp5-85k"].graded("8").place[-2:] == ("--speed", "8")
+
+
 def test_too_large(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     plant(tmp_path, monkeypatch, YOSYS.format(calls=flow, luts=24288), NEXTPNR)
     assert synth.main([*ARGUMENTS, "--target", "ecp5-25k"]) == 2
@@ -144,6 +156,8 @@ def test_a_tool_that_fails(flow: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--preset", "huge"], "error: no preset 'huge'; there are "),
     (["--target", "ice40"], "error: no target 'ice40'; there are "),
+    (["--speed-grade", "9"], "error: ecp5-85k has no speed grade '9'; an ECP5 has 6, 7, 8"),
+    (["--target", "xcup-kv260", "--speed-grade", "8"], "error: xcup-kv260 has no speed grade '8'"),
     (["--groups", "0"], "error: preset tiny: groups must be positive, not 0")])
 def test_bad_input(flow: Path, capsys, arguments: list[str], said: str) -> None:
     assert synth.main(arguments) == 2
