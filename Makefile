@@ -67,7 +67,7 @@ lint: $(STAMP) ## style and likely mistakes
 lint-verilog: $(STAMP) ## Verilator's lint of every preset, core and template
 	$(BIN)/python -m sim.lint
 
-bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (two to three hours)
+bench: $(STAMP) ## measured cycles against spikes, of a layer and of whole networks (two hours)
 	$(BIN)/python -m tb.bench
 	$(BIN)/python -m tb.speed
 	$(BIN)/python -m tb.scaling
