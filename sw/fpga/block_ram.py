@@ -35,6 +35,7 @@ class _Ram:
     block_ram: float = 0
     """Block RAMs that it is, as a target counts them."""
     ultra_ram: int = 0
+    """UltraRAMs that it is."""
     lut: int = 0
     """LUTs that it is, where it is distributed."""
     scale: float = 0

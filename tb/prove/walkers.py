@@ -186,7 +186,7 @@ def _bursts(p: Properties, block: type) -> None:
     moved = [Mux(emit, grown.beats, 0), Mux(take, piece, 0),
              Mux(p.signal("o__ready", "skid") & valid[1], places[1].run.length, 0),
              Mux(pop, Mux(valid[2], places[2].run.length, Mux(put, i.length, 0)), 0)]
-    m.d.sync += [count.eq(count + more) for count, more in zip(crossed[1:], moved, strict=False)]
+    m.d.sync += [count.eq(count + more) for count, more in zip(crossed[1:-1], moved, strict=True)]
     # where the end of each run is, and in which of the stages the beat, how far in it
     ends = [None, *(p.register(29, "end") for _ in range(4))]
     with m.If(~valid[2]):
