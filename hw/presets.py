@@ -74,7 +74,7 @@ class Preset:
     sum_width: int = 28
     """Bits of a partial sum, a bias and a threshold."""
     guard_bits: int = 8
-    """Fraction bits of a membrane below the unit of the neuron's input."""
+    """Fraction bits of an SFA neuron's threshold and step, below the unit of its input."""
     fifo_depth: int = 16
     """Window entries (``map_banks`` words each) that a group can hold."""
     semaphores: int = 16

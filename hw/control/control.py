@@ -100,7 +100,10 @@ class Control(wiring.Component):
         # program
         fetcher = unit("fetcher", Fetcher(self.preset.axi_bits))
         dispatcher = unit("dispatcher", Dispatcher(self.preset))
-        connect(m, fetcher.o_burst, flipped(self.o_burst))
+        # the memory's ready ends here
+        burst_skid = unit("burst_skid", Skid(BURST))
+        connect(m, fetcher.o_burst, burst_skid.i)
+        connect(m, burst_skid.o, flipped(self.o_burst))
         connect(m, flipped(self.i_data), fetcher.i_data)
         connect(m, fetcher.o, dispatcher.i)
         m.d.comb += [fetcher.start.eq(run.begin), fetcher.address.eq(self.program_address),

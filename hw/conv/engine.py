@@ -98,6 +98,7 @@ class ConvEngine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         preset = self._preset
+        row_bits = preset.weight_row_bits
         m.submodules.map_buffer = maps = MapBuffer(preset)
         m.submodules.weight_buffer = weights = WeightBuffer(preset)
         m.submodules.walker = walker = PixelWalker(preset)
@@ -126,7 +127,8 @@ class ConvEngine(wiring.Component):
             self.other_map_data.eq(maps.read_data),
             weights.write_valid.eq(self.weight_valid), weights.write_row.eq(self.weight_row),
             weights.write_part.eq(self.weight_part), weights.write_data.eq(self.weight_data),
-            self.other_row_data.eq(weights.read_data[1]),
+            self.other_row_data.eq(Mux(weights.upper[1], weights.read_data[1][row_bits:],
+                                       weights.read_data[1][:row_bits])),
         ]
         groups = [Group(preset) for _ in range(preset.groups)]
         held = Signal(preset.groups)
@@ -145,6 +147,7 @@ class ConvEngine(wiring.Component):
                 weights.enable[index].eq(
                     Mux(other, self.other_row_enable, group.enable)),
                 group.hold.eq(weights.hold[index]), group.weights.eq(weights.read_data[index]),
+                group.upper.eq(weights.upper[index]),
                 self.result_valid[index].eq(group.result_valid),
                 self.results[index].eq(group.result),
                 self.result_contexts[index].eq(group.result_context),

@@ -40,7 +40,9 @@ class Group(wiring.Component):
     hold : In
         The group must stand, for the bank is being written.
     weights : In
-        The weight row of 2 enabled cycles ago: ``lanes`` bytes, lane 0 lowest.
+        Both banks' weight rows of 2 enabled cycles ago: ``lanes`` bytes each, lane 0 lowest.
+    upper : In
+        The row is the upper bank's.
     result_valid : Out
         A result is there, until it is freed.
     result : Out
@@ -64,7 +66,8 @@ class Group(wiring.Component):
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
-            "weights": In(preset.weight_row_bits),
+            "weights": In(2 * preset.weight_row_bits),
+            "upper": In(1),
             "result_valid": Out(1),
             "result": Out(preset.lanes * preset.acc_width),
             "result_context": Out(1),
@@ -80,7 +83,7 @@ class Group(wiring.Component):
         for name in ("enable", "wants", "row", "result_valid", "result", "result_context",
                      "adding"):
             m.d.comb += getattr(self, name).eq(getattr(lanes, name))
-        for name in ("hold", "weights", "free"):
+        for name in ("hold", "weights", "upper", "free"):
             m.d.comb += getattr(lanes, name).eq(getattr(self, name))
         # tokens cross a skid: whether the lanes move need not be known at the queue
         m.submodules.skid = skid = Skid(TokenLayout(preset))

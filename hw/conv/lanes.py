@@ -38,7 +38,8 @@ class Lanes(wiring.Component):
         The weight row. Data comes 2 enabled cycles later.
     hold : In
         The group must stand in the next cycle.
-    weights : In
+    weights, upper : In
+        Rows of both banks, and which of them is meant.
     result_valid, result, result_context : Out
         ``lanes`` sums of ``acc_width`` bits, and the context that they belong to.
     free : In
@@ -55,7 +56,8 @@ class Lanes(wiring.Component):
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
-            "weights": In(preset.weight_row_bits),
+            "weights": In(2 * preset.weight_row_bits),
+            "upper": In(1),
             "result_valid": Out(1),
             "result": Out(preset.lanes * preset.acc_width),
             "result_context": Out(1),
@@ -79,7 +81,9 @@ class Lanes(wiring.Component):
         with m.If(self.enable):
             m.d.sync += [tokens[0].eq(self.i),
                          *(strobes[0][name].eq(self.i_valid & self.i[name])
-                           for name in layout.members)]
+                           for name in layout.members),
+                         # from here on the mask says which lanes add
+                         tokens[0].mask.eq(Mux(reads, self.i.mask, 0))]
             for pipeline in (tokens, strobes):
                 m.d.sync += [b.eq(a) for a, b in itertools.pairwise(pipeline)]
         m.d.comb += self.row.eq(tokens[0].row)
@@ -88,12 +92,13 @@ class Lanes(wiring.Component):
         token, final = tokens[2], strobes[3]
         total = Signal(preset.lanes * width)
         for lane in range(preset.lanes):
-            weight = self.weights[8 * lane:8 * lane + 8]
+            weight = Mux(self.upper, *(self.weights.word_select(bank * preset.lanes + lane, 8)
+                                       for bank in (1, 0)))
             operand = Signal(9, name=f"operand_{lane}", reset_less=True)
             carry = Signal(name=f"carry_{lane}", reset_less=True)
             accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
             m.d.comb += total[width * lane:width * (lane + 1)].eq(accumulator)
-            used = strobes[2].add & token.mask[lane]
+            used = token.mask[lane]
             extended = Cat(weight, weight[7] & ~token.unsigned)
             base = Signal(width, name=f"base_{lane}")
             m.d.comb += base.eq(Mux(final.clear, 0, Mux(final.double, accumulator << 1,
@@ -102,7 +107,8 @@ class Lanes(wiring.Component):
             total_bits = Signal(width + 1, name=f"total_bits_{lane}")
             m.d.comb += total_bits.eq(Cat(carry, operand).as_signed() + Cat(carry, base))
             with m.If(self.enable):
-                m.d.sync += operand.eq(Mux(used, extended ^ token.minus.replicate(9), 0))
+                m.d.sync += operand.eq((extended ^ token.minus.replicate(9))
+                                       & used.replicate(9))
                 m.d.sync += [carry.eq(used & token.minus),
                              accumulator.eq(total_bits[1:])]
 

@@ -82,40 +82,43 @@ class Scanner(wiring.Component):
 
         # Stage B: one of its words, and what belongs to it.
         ahead = Signal(WordLayout(preset), reset_less=True)
-        ahead_word = Signal(WORD_BITS, reset_less=True)
+        # Words whose lowest bit is to go are held inverted: an addition of 1 fills the ones below
+        # it, and needs no inverters, as a subtraction does.
+        ahead_clear = Signal(WORD_BITS, reset_less=True)  # bits of the word that are 0
         ahead_valid = Signal()
         with m.If(advance):
             m.d.sync += [
                 ahead_valid.eq(entry_valid), ahead.row.eq(entry.row + word_index),
                 ahead.last.eq(last_word), ahead.empty.eq(pending == 0),
-                ahead_word.eq(select(word_index, [entry.words[n] for n in range(banks)])),
+                ahead_clear.eq(~select(word_index, [entry.words[n] for n in range(banks)])),
             ]
             for name in ("depthwise", "minus", "unsigned", "context", "mask_bit", "double", "end"):
                 m.d.sync += ahead[name].eq(entry[name])
 
         # Stage C: the word at hand: its set bits, those without the lowest, whether those are none.
-        word, rest = (Signal(WORD_BITS, name=name, reset_less=True) for name in ("word", "rest"))
+        word, clear = (Signal(WORD_BITS, name=name, reset_less=True)
+                       for name in ("word", "rest_clear"))
         single = Signal(reset_less=True)
         now = Signal(WordLayout(preset), reset_less=True)
         word_valid = Signal()
         doubling = Signal(4)  # doublings that the next tokens must carry
         extra = Signal()  # more than one: the others need tokens of their own
         doubling_next = Signal(4)
-        next_rest, ahead_rest = Signal(WORD_BITS), Signal(WORD_BITS)
+        next_clear, ahead_next = Signal(WORD_BITS), Signal(WORD_BITS)
         m.d.comb += [
-            next_rest.eq(rest & (rest - 1)[:WORD_BITS]),
-            ahead_rest.eq(ahead_word & (ahead_word - 1)[:WORD_BITS]),
+            next_clear.eq(clear | (clear + 1)[:WORD_BITS]),
+            ahead_next.eq(ahead_clear | (ahead_clear + 1)[:WORD_BITS]),
             advance.eq(self.enable & (~word_valid | (single & ~extra))),
         ]
         with m.If(advance):
             m.d.sync += [
-                word_valid.eq(ahead_valid), now.eq(ahead), word.eq(ahead_word),
+                word_valid.eq(ahead_valid), now.eq(ahead), word.eq(~ahead_clear),
                 # an empty entry holds any word: one token for it, whatever its bits
-                rest.eq(ahead_rest),
-                single.eq(~ahead_rest.any() | ahead.depthwise | ahead.empty),
+                clear.eq(ahead_next),
+                single.eq(ahead_next.all() | ahead.depthwise | ahead.empty),
             ]
         with m.Elif(self.enable & ~extra):
-            m.d.sync += [word.eq(rest), rest.eq(next_rest), single.eq(~next_rest.any())]
+            m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(next_clear.all())]
 
         # Stage D: the token.
         token, token_valid = self.o, self.o_valid
@@ -125,7 +128,7 @@ class Scanner(wiring.Component):
         lowest = Signal(WORD_BITS)
         bit = Signal(_BIT_BITS)
         m.d.comb += [
-            ends.eq(single & ~extra & now.last), lowest.eq(word & ~rest),
+            ends.eq(single & ~extra & now.last), lowest.eq(word & clear),
             drop.eq(fresh & now.empty & ~now.end),
         ]
         for index in range(_BIT_BITS):

@@ -36,6 +36,9 @@ class WeightBuffer(wiring.Component):
     hold : Out, array of groups
         The group must not move in the next cycle.
     read_data : Out, array of groups
+        What both banks have at that row, the lower one first; one of them is the weights.
+    upper : Out, array of groups
+        They are the upper bank's. Who uses the weights chooses, where a LUT has room for it.
     """
 
     def __init__(self, preset: Preset):
@@ -50,7 +53,8 @@ class WeightBuffer(wiring.Component):
             "row": In(rows).array(preset.groups),
             "enable": In(1).array(preset.groups),
             "hold": Out(1).array(preset.groups),
-            "read_data": Out(preset.weight_row_bits).array(preset.groups),
+            "read_data": Out(2 * preset.weight_row_bits).array(preset.groups),
+            "upper": Out(1).array(preset.groups),
         })
 
     def elaborate(self, platform):
@@ -83,7 +87,7 @@ class WeightBuffer(wiring.Component):
             chain.append(new)
             m.d.comb += self.hold[2 * copy].eq((old.banks & self.wants[2 * copy]).any())
 
-        bank_s1 = Signal(groups)
+        upper_s1 = Signal(groups)
         for copy, write_now in enumerate(chain[1:]):
             pair = [g for g in (2 * copy, 2 * copy + 1) if g < groups]
             found = []
@@ -105,13 +109,14 @@ class WeightBuffer(wiring.Component):
                                else self.enable[group])
                     for port, group in enumerate(pair)])
             for port, group in enumerate(pair):
-                data = Signal(preset.weight_row_bits, name=f"data_{group}", reset_less=True)
+                data = Signal(2 * preset.weight_row_bits, name=f"data_{group}", reset_less=True)
+                upper = Signal(name=f"upper_{group}", reset_less=True)
                 with m.If(self.enable[group]):
                     m.d.sync += [
-                        bank_s1[group].eq(self.row[group][-1]),
-                        data.eq(Mux(bank_s1[group], found[1][port], found[0][port])),
+                        upper_s1[group].eq(self.row[group][-1]), upper.eq(upper_s1[group]),
+                        data.eq(Cat(bank[port] for bank in found)),
                     ]
-                m.d.comb += self.read_data[group].eq(data)
+                m.d.comb += [self.read_data[group].eq(data), self.upper[group].eq(upper)]
         return m
 
 

@@ -13,8 +13,9 @@ from hw.conv.row_cutter import RowCutter
 from hw.conv.tag_store import TAG_DEPTH
 from hw.conv.unit_picker import UnitPicker
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
+from hw.dma.skid import Skid
 from hw.mux import at_most_one
-from hw.payloads import EntryLayout, JobLayout, TagLayout
+from hw.payloads import EntryLayout, JobLayout, TagLayout, UnitLayout
 from hw.presets import WORD_BITS, Preset
 
 __all__ = ["WindowReader"]
@@ -92,7 +93,10 @@ class WindowReader(wiring.Component):
         m.submodules.picker = picker = UnitPicker(preset)
         m.submodules.cutter = cutter = RowCutter(preset)
         connect(m, flipped(self.i), picker.i)
-        connect(m, picker.o, cutter.i)
+        # units come from registers, not from the queue's memory
+        m.submodules.unit_skid = unit_skid = Skid(UnitLayout(preset))
+        connect(m, picker.o, unit_skid.i)
+        connect(m, unit_skid.o, cutter.i)
         for index in range(2):
             m.d.comb += [picker.descriptors[index].eq(self.descriptors[index]),
                          cutter.descriptors[index].eq(self.descriptors[index])]

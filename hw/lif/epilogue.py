@@ -133,7 +133,7 @@ class Epilogue(wiring.Component):
         memories = self._read(m, items, lambda stage: ahead(stage, lambda item: (
             contexts.field(item.context, "param_base") + item.part)[:address_bits]))
         flags = {key: flag(*key) for key in (
-            (2, Flag.RESIDUAL_SUM), (2, Flag.PSUM_IN), (6, Flag.RESIDUAL_IN), (7, Flag.STREAM))}
+            (2, Flag.RESIDUAL_SUM), (3, Flag.PSUM_IN), (5, Flag.RESIDUAL_IN), (7, Flag.STREAM))}
         lanes = [self._lane(m, flags, lane, sums, memories)
                  for lane in range(preset.epilogue_lanes)]
         new_psum, overflow = Cat(lane["a"] for lane in lanes), Cat(lane["over"] for lane in lanes)
@@ -297,29 +297,33 @@ class Epilogue(wiring.Component):
         residual = memories["residual"][16 * lane:16 * (lane + 1)].as_signed()
         bias = memories["params"][34 * lane:34 * lane + 28].as_signed()
         amount = memories["params"][34 * lane + 28:34 * lane + 34].as_signed()
-        before = Mux(flags[2, Flag.PSUM_IN], psum, bias)
         first = register("first_3", Mux(flags[2, Flag.RESIDUAL_SUM], residual, acc),
                          signed(preset.acc_width))
-        second = register("second_3", before, signed(width))
+        psum = register("psum_3", psum, signed(width))
+        bias = register("bias_3", bias, signed(width))
         amount_3 = register("amount_3", amount + _SHIFT_LOW, unsigned(5))
 
-        # stage 4: a; stage 5 and 6: s
-        a = register("a", first + second, signed(width))
+        # stage 4: a; stage 5 and 6: s, but for its last shift; choices lie before the adders'
+        # second operand, where a LUT of six inputs has room for them
+        a = register("a", first + Mux(flags[3, Flag.PSUM_IN], psum, bias), signed(width))
         amount_4 = register("amount_4", amount_3, unsigned(5))
         coarse = register("coarse", (a << _SHIFT_LOW) >> Cat(C(0, 3), amount_4[3:]),
                           signed(high + 7))
         fine = register("fine", amount_4[:3], unsigned(3))
-        s = register("s", coarse >> fine, signed(high))
+        s = register("s", coarse >> fine[:2], signed(high + 4))
+        four = register("four", fine[2], unsigned(1))
         z = a
         for stage in (5, 6, 7):
             z = register(f"z_{stage}", z, signed(width))
-        for stage in (3, 4, 5, 6):
+        for stage in (3, 4, 5):
             residual = register(f"residual_{stage}", residual, signed(16))
+        residual = register("residual_6", Mux(flags[5, Flag.RESIDUAL_IN], residual, 0),
+                            signed(16))
 
         # stage 7: y; from there to the neuron, and to the writer in stage 9
         total = Signal(signed(high + 1), name=f"total_{lane}")
         m.d.comb += total.eq(
-            s + Mux(flags[6, Flag.RESIDUAL_IN], residual, 0))
+            residual + Mux(four, s[4:], s[:high]).as_signed())
         y = register("y_7", total, signed(16))
         over = register("over", total[15:] != total[15].replicate(high - 14), 1)
         n = Mux(flags[7, Flag.STREAM], y, z)

@@ -9,17 +9,15 @@ from hw.presets import LEVEL_BITS, STEP_BITS, Preset
 
 __all__ = ["LevelArray"]
 
-_HELD_BITS = STEP_BITS + LEVEL_BITS
-"""Bits of what is left of a current: enough for the highest level's steps."""
-
 
 class LevelArray(wiring.Component):
     """``epilogue_lanes`` neurons with integer activation (spike firing approximation, SFA).
 
     With g = ``guard_bits`` and D = 2^(level_bits - 1): ``level`` is the number of j in 1 .. D with
     ``current * 2^g - threshold >= j * step``; with ``ties_even`` an odd j asks for more than that.
-    Equals ``sw.golden.sfa``. One bit a stage is found, the highest first, by subtraction (what an
-    integrate-and-fire neuron with a soft reset does in D steps).
+    Equals ``sw.golden.sfa``. It is a division without restoring: one bit of the quotient is found a
+    stage, the highest first, and the divisor subtracted where what is left is not negative, else
+    added. A quotient above D counts as D, and a negative one comes out as 0 by itself.
 
     **Latency** 6 cycles; **throughput** one set of lanes a cycle.
 
@@ -53,13 +51,15 @@ class LevelArray(wiring.Component):
         m = Module()
         preset = self._preset
         guard, width = preset.guard_bits, preset.sum_width + preset.guard_bits + 1
-        # stage 1: current - threshold; 2: what of it counts; then a bit in each stage
+        # stage 1: current - threshold; then a bit in each stage; the last one: ties, and the limit
         level_bits, ties_even = [self.level_bits], [self.ties_even]
         for stage in range(1, LEVEL_BITS + 2):
             for held in (level_bits, ties_even):
                 now = Signal.like(held[0], name=f"{held[0].name}_{stage}", reset_less=True)
                 m.d.sync += now.eq(held[-1])
                 held.append(now)
+        limit = Signal(LEVEL_BITS, reset_less=True)
+        m.d.sync += limit.eq(1 << (level_bits[-2] - 1)[:2])
         for lane in range(preset.epilogue_lanes):
             def register(name, value, shape, lane=lane):
                 signal = Signal(shape, name=f"{name}_{lane}", reset_less=True)
@@ -67,23 +67,30 @@ class LevelArray(wiring.Component):
                 return signal
 
             step = register("step_1", self.step[lane], STEP_BITS)
-            above = register("above", (self.current[lane] << guard) - self.threshold[lane],
-                             signed(width))
-            step = register("step_2", step, STEP_BITS)
-            over = above[_HELD_BITS:-1].any()
-            left = register("left", Mux(above[-1], 0, Mux(over, ~C(0, _HELD_BITS),
-                                                          above[:_HELD_BITS])), _HELD_BITS)
-            level = C(0, 0)
-            for stage, bit in enumerate(reversed(range(LEVEL_BITS)), 2):
-                rest = Signal(signed(_HELD_BITS + 1), name=f"rest_{bit}_{lane}")
-                strict = ties_even[stage] if bit == 0 else 0
-                m.d.comb += rest.eq(left - (step << bit) - strict)
-                fires = Signal(name=f"fires_{bit}_{lane}")
-                m.d.comb += fires.eq(~rest[-1] & (level_bits[stage] > bit))
-                # at the highest level nothing is left
-                highest = level_bits[stage] == bit + 1
-                left = register(f"left_{bit}", Mux(fires, Mux(highest, 0, rest), left), _HELD_BITS)
-                level = register(f"level_{bit}", Cat(fires, level), LEVEL_BITS - bit)
+            left = register("above", (self.current[lane] << guard) - self.threshold[lane],
+                            signed(width))
+            quotient, fires = C(0, 0), C(1)
+            for bit in reversed(range(LEVEL_BITS)):
+                # Bits below the divisor's lowest stay. The sum is written with its carry, and the
+                # divisor a bit wider than what is left: yosys gives the narrower operand the
+                # carry chain's own input, and would give an inverted one LUTs there.
+                wide = width - bit
+                turned = Cat(step, C(0, wide + 1 - STEP_BITS)) ^ fires.replicate(wide + 1)
+                total = Signal(signed(wide + 2), name=f"total_{bit}_{lane}")
+                m.d.comb += total.eq(Cat(fires, left[bit:]).as_signed()
+                                     + Cat(fires, turned).as_signed())
+                left = register(f"left_{bit}", Cat(left[:bit], total[1:wide], total[-1]),
+                                signed(width))
                 step = register(f"step_at_{bit}", step, STEP_BITS)
-            m.d.comb += self.levels[lane].eq(level)
+                fires = ~left[-1]
+                if bit < LEVEL_BITS - 1:
+                    quotient = register(f"quotient_{bit}", quotient, LEVEL_BITS - 1 - bit)
+                quotient = Cat(fires, quotient)
+            # An odd level asks for more than that many steps where ties go to the even one.
+            # Nothing is left then; where the quotient counts, that has no more bits than a step.
+            tie = ties_even[-1] & (left[:STEP_BITS] == 0)
+            quotient = Cat(quotient[0] & ~tie, quotient[1:])
+            above_limit = (quotient & -limit).any()
+            m.d.comb += self.levels[lane].eq(
+                register("level", Mux(above_limit, limit, quotient), LEVEL_BITS))
         return m

@@ -14,10 +14,11 @@ __all__ = ["NeuronArray"]
 class NeuronArray(wiring.Component):
     """``epilogue_lanes`` leaky integrate-and-fire neurons, tau = 2, hard reset.
 
-    With g = ``guard_bits``: ``u = v + current * 2^g``, ``spike = u >= threshold * 2^g``,
-    ``v = spike ? 0 : floor(u / 2)``, and v = 0 before the step marked ``first``. Equals
-    ``sw.golden.lif.lif_step``: no saturation, and no rounding for up to g + 1 time steps. The
-    membranes lie in memory at ``address``.
+    ``u = v + current``, ``spike = u >= threshold``, ``v = spike ? 0 : floor(u / 2)``, and v = 0
+    before the step marked ``first``; no saturation. The spikes are those of
+    ``sw.golden.lif.lif_step``, whose membranes have fraction bits: as current and threshold have
+    none, and floor(floor(u) / 2) = floor(u / 2), no spike ever depends on these. The membranes
+    lie in memory at ``address``.
 
     **Latency** 2 cycles to ``spikes``, which are combinational from then on; **throughput** one
     set of lanes a cycle. The same address may follow itself after 4 cycles.
@@ -48,8 +49,7 @@ class NeuronArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         preset = self._preset
-        guard, high = preset.guard_bits, preset.sum_width + 1
-        width = high + guard
+        width = preset.sum_width + 1
         lanes = preset.epilogue_lanes
         memory = Memory(shape=unsigned(width * lanes), depth=self._slots, init=[])
         m.submodules.membranes = memory
@@ -67,19 +67,16 @@ class NeuronArray(wiring.Component):
 
             bits = slice(width * lane, width * (lane + 1))
             # s1: membrane and current; s2: u; s3: the new membrane
-            membrane = register("membrane", unsigned(width))
+            membrane = register("membrane", signed(width))
             current = register("current", signed(preset.sum_width))
-            raised_low = register("raised_low", unsigned(guard))
-            raised = register("raised", signed(high + 1))  # u without the guard bits
-            halved = register("halved", unsigned(width))
+            raised = register("raised", signed(width + 1))
+            halved = register("halved", signed(width))
             spike = Signal(name=f"spike_{lane}")
             m.d.sync += [
-                membrane.eq(Mux(self.first, 0, read.data[bits])), current.eq(self.current[lane]),
-                raised_low.eq(membrane[:guard]),
-                raised.eq(membrane[guard:].as_signed() + current),
-                halved.eq(Mux(spike, 0, Cat(raised_low[1:], raised))),
+                membrane.eq(Mux(self.first, 0, read.data[bits])),
+                current.eq(self.current[lane]),
+                raised.eq(membrane + current), halved.eq(Mux(spike, 0, raised[1:])),
             ]
-            # the guard bits can't decide: the threshold has none
             m.d.comb += [spike.eq(raised >= self.threshold[lane]), self.spikes[lane].eq(spike),
                          write.data[bits].eq(halved)]
         return m

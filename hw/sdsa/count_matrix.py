@@ -180,8 +180,10 @@ class CountMatrix(wiring.Component):
                              row_offset.eq(row_offset + d.row_step),
                              v_offset.eq(v_row_offset + d.value_row_step),
                              v_row_offset.eq(v_row_offset + d.value_row_step)]
-        clearing = Signal()
-        m.d.comb += clearing.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
+        clear, clearing = Signal(), Signal()
+        cleared_row = Signal(rows, reset_less=True)
+        m.d.comb += clear.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
+        m.d.sync += [clearing.eq(clear), cleared_row.eq(clear_row)]
 
         # Map reads, and what comes back.
         stage = data.StructLayout({"value": 1, "key": 1, "first": 1, "words": banks,
@@ -296,12 +298,12 @@ class CountMatrix(wiring.Component):
             total = Signal(9, name=f"total_{lane}")
             m.d.sync += addend.eq(
                 Cat(planes[1][lanes * n + lane] for n in range(LEVEL_BITS)) << shifts[1])
-            m.d.comb += total.eq(self.read_data[8 * lane:8 * lane + 8] + addend)
+            m.d.comb += total.eq(addend + self.read_data[8 * lane:8 * lane + 8])
             m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), over[lane].eq(total[8])]
         last = flight[3]
+        m.d.sync += self.write_valid.eq(flight[2].valid | clear)  # LOAD waits for it, far away
         m.d.comb += [
-            self.write_valid.eq(last.valid | clearing),
-            self.write_row.eq(Mux(clearing, clear_row, last.row)),
+            self.write_row.eq(Mux(clearing, cleared_row, last.row)),
             self.write_data.eq(Mux(clearing, 0, sums)),
             carries.i.valid.eq(last.valid & over.any() & (last.part + 1 < d.parts)),
             carries.i.payload.row.eq(last.row + d.part_step),

@@ -29,7 +29,7 @@ _LOADED = {Target.MAP: "map", Target.WEIGHT: "weight", Target.PARAM: "param",
 
 def _membrane_bits(preset: Preset) -> int:
     """Bits of a membrane; as hw.lif.neuron_array."""
-    return preset.sum_width + 1 + preset.guard_bits
+    return preset.sum_width + 1
 
 
 def weight_copies(preset: Preset) -> int:

@@ -111,11 +111,11 @@ TARGETS = {target.name: target for target in (
     _ecp5("85k", 83640, 208, 156), _ecp5("45k", 43848, 108, 72), _ecp5("25k", 24288, 56, 28),
     # AMD's DS190 (Zynq-7000) and DS987 (Kria K26); block RAM of 36 kbit, UltraRAM of 288
     Target(name="xc7-z020", family="xc7", logic="xilinx", device="XC7Z020", speed_grade="",
-           synthesis="synth_xilinx -family xc7 -top top -flatten -noiopad -noclkbuf",
+           synthesis="synth_xilinx -family xc7 -top top -flatten -noiopad -noclkbuf -nosrl",
            cells=_XILINX_CELLS,
            available={"lut": 53200, "ff": 106400, "block_ram": 140, "ultra_ram": 0, "dsp": 220}),
     Target(name="xcup-kv260", family="xcup", logic="xilinx", device="XCK26", speed_grade="",
-           synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf",
+           synthesis="synth_xilinx -family xcup -top top -flatten -noiopad -noclkbuf -nosrl",
            memories=_WEIGHTS_IN_ULTRA_RAM,
            cells=_XILINX_CELLS,
            available={"lut": 117120, "ff": 234240, "block_ram": 144, "ultra_ram": 64,

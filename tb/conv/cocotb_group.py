@@ -87,7 +87,7 @@ async def run(dut: object, work: Work, random: np.random.Generator, stall: float
     p = preset()
     push, hold, rest = (pauses(random, stall) for _ in range(3))
     level, additions, freed = 0, 0, False
-    row_s1, row_s2 = bytes(p.lanes), bytes(p.lanes)
+    row_s1 = row_s2 = 0
     for cycle in range(cycles):
         pushes = bool(work.entries) and level < p.fifo_depth and not next(push)
         if pushes:
@@ -99,8 +99,11 @@ async def run(dut: object, work: Work, random: np.random.Generator, stall: float
         level += pushes - int(dut.entry_popped.value)
         additions += int(dut.adding.value)
         if int(dut.enable.value):  # a memory of two stages
-            row_s2, row_s1 = row_s1, work.memory[int(dut.row.value)].tobytes()
-            dut.weights.value = int.from_bytes(row_s2, "little")
+            row_s2, row_s1 = row_s1, int(dut.row.value)
+            half = p.weight_rows // 2
+            banks = work.memory[row_s2 % half], work.memory[row_s2 % half + half]
+            dut.weights.value = int.from_bytes(b"".join(map(bytes, banks)), "little")
+            dut.upper.value = row_s2 >= half
         ready = int(dut.result_valid.value) and not freed
         freed = bool(ready) and not next(rest)
         dut.free.value = freed

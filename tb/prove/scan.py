@@ -29,8 +29,8 @@ _WIDE = dataclasses.replace(MINUTE, weight_rows=32)
 
 
 @proof(Scanner, reach=11, small={"WORD_BITS": _BITS, "_BIT_BITS": _SHIFT}, bugs=[
-    Bug("a set bit is skipped", "next_rest.eq(rest & (rest - 1)[:WORD_BITS])",
-        "next_rest.eq(0)"),
+    Bug("a set bit is skipped", "next_clear.eq(clear | (clear + 1)[:WORD_BITS])",
+        "next_clear.eq(~0)"),
     Bug("a word is handed on twice", "m.d.sync += [pending.eq(rest_words)",
         "m.d.sync += [pending.eq(pending)"),
     Bug("words in the wrong order", "for index in reversed(range(banks)):",
@@ -91,7 +91,7 @@ def _scanner(p: Properties, block: type) -> None:
     ahead, now = (p.view(WordLayout(_WIDE), name) for name in ("ahead", "now"))
     pending, entry_valid = p.signal("pending"), p.signal("entry_valid")
     ahead_valid, word_valid = p.signal("ahead_valid"), p.signal("word_valid")
-    word, rest, ahead_word = (p.signal(name) for name in ("word", "rest", "ahead_word"))
+    word, clear, ahead_clear = (p.signal(name) for name in ("word", "rest_clear", "ahead_clear"))
     in_a, in_b = entry_valid & entry.minus, ahead_valid & ahead.minus
     in_c, in_d = word_valid & now.minus, dut.o_valid & dut.o.minus
     gone = taken & ~in_a & ~in_b & ~in_c & ~in_d
@@ -108,7 +108,7 @@ def _inside(p: Properties, dut, v: dict) -> None:
     words, row, counts = v["words"], v["row"], v["counts"]
     in_a, in_b, in_c, in_d = v["in_a"], v["in_b"], v["in_c"], v["in_d"]
     entry, ahead, now = v["entry"], v["ahead"], v["now"]
-    pending, word, rest, ahead_word = v["pending"], v["word"], v["rest"], v["ahead_word"]
+    pending, word, rest, ahead_word = v["pending"], v["word"], ~v["clear"], ~v["ahead_clear"]
     extra, single, last_word = p.signal("extra"), p.signal("single"), p.signal("last_word")
     wide = Array(words)
 
