@@ -38,6 +38,9 @@ OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")
 LIMIT = 4 * 3600
 """Seconds that a tool may take."""
+_CHOICES = {"--router": "router2", "--placer": "static"}
+"""Of nextpnr, where ``options`` don't choose. Its default placer, HeAP, leaves longer nets:
+docs/synthesis.md."""
 _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
 
@@ -92,7 +95,10 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
             options: tuple[str, ...], seconds: int) -> dict[str, object]:
     """What placing and routing changes of the figures; ``seconds`` were spent before."""
     tool, *arguments = target.place
-    arguments += ["--freq", str(megahertz), "--seed", str(seed), "--router", "router2", *options]
+    arguments += ["--freq", str(megahertz), "--seed", str(seed)]
+    for option, choice in _CHOICES.items():
+        arguments += [] if option in options else [option, choice]
+    arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)

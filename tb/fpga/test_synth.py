@@ -31,6 +31,7 @@ if "--version" in sys.argv:
     print("nextpnr 0.1")
     raise SystemExit
 open("{calls}", "a").write("nextpnr\\n")
+open("{calls}.arguments", "w").write(" ".join(sys.argv[1:]))
 path = [{{"delay": 1.25, "type": "logic", "to": {{"cell": "dut.compute.engine.group_1.row"}}}}]
 json.dump({{"utilization": {{"TRELLIS_COMB": {{"used": 7}}, "DP16KD": {{"used": 1}}}},
            "fmax": {{"clk": {{"achieved": 123.456}}}},
@@ -97,6 +98,14 @@ def test_what_was_done_is_not_done_again(flow: Path) -> None:
                       [*ARGUMENTS, "--seed", "2"]):
         assert synth.main(arguments) == 0
     assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr"]
+
+
+def test_choices_of_the_flow_give_way(flow: Path) -> None:
+    told = flow.with_suffix(".arguments")
+    assert synth.main(ARGUMENTS) == 0
+    assert "--router router2 --placer static" in told.read_text()
+    assert synth.main([*ARGUMENTS, "--", "--placer", "heap"]) == 0
+    assert "--placer heap" in told.read_text() and "static" not in told.read_text()
 
 
 def test_only_resources(flow: Path, tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the flow asks of yosys beyond its defaults has its effect."""
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sw.fpga import tools
+from sw.fpga.targets import get_target
+
+FOLDER = Path(__file__).resolve().parents[2] / "build"
+DESIGN = """
+module top(input clk, input reset, input enable, input [{high}:0] d, output reg [{high}:0] q);
+    reg [{high}:0] a, b, c;
+    always @(posedge clk) begin
+        a <= d; b <= a; c <= b;
+        if (reset) q <= 0; else if (enable) q <= c;
+    end
+endmodule
+"""
+
+
+def cells(name: str, width: int) -> list[tuple[str, dict[str, list]]]:
+    """Type and connections of what the target makes of a delay of three and a register with reset
+    and enable."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        Path(folder, "d.v").write_text(DESIGN.format(high=width - 1))
+        netlist = Path(folder, "n.json")
+        tools.run("yosys", ["-p", f"read_verilog {folder}/d.v; {get_target(name).script()}; "
+                            f"write_json {netlist}"], Path(folder, "log"), lambda *_: None,
+                  seconds=120)
+        found = json.loads(netlist.read_text())["modules"]["top"]["cells"].values()
+    return [(cell["type"], cell["connections"]) for cell in found]
+
+
+@pytest.mark.parametrize(("width", "own"), [(15, False), (16, True)])
+def test_small_control_sets_become_logic(width: int, own: bool) -> None:
+    """On the ECP5, flip-flops with a reset or an enable of their own only where they are many."""
+    flip_flops = [nets for kind, nets in cells("ecp5-85k", width) if kind == "TRELLIS_FF"]
+    assert len(flip_flops) == 4 * width
+    for port in ("LSR", "CE"):
+        used = Counter(isinstance(net, int) for nets in flip_flops for net in nets.get(port, []))
+        assert used[True] == (width if own else 0), port
+
+
+@pytest.mark.parametrize("name", ["xc7-z020", "xcup-kv260"])
+def test_delays_are_flip_flops(name: str) -> None:
+    kinds = Counter(kind for kind, _ in cells(name, 4))
+    assert kinds["FDRE"] == 16 and not {kind for kind in kinds if kind.startswith("SRL")}
