@@ -30,9 +30,8 @@ def cells(name: str, width: int) -> list[tuple[str, dict[str, list]]]:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         Path(folder, "d.v").write_text(DESIGN.format(high=width - 1))
         netlist = Path(folder, "n.json")
-        tools.run("yosys", ["-p", f"read_verilog {folder}/d.v; {get_target(name).script()}; "
-                            f"write_json {netlist}"], Path(folder, "log"), lambda *_: None,
-                  seconds=120)
+        script = f"read_verilog {folder}/d.v; {get_target(name).script()}; write_json {netlist}"
+        tools.run("yosys", ["-p", script], Path(folder, "log"), lambda *_: None, seconds=120)
         found = json.loads(netlist.read_text())["modules"]["top"]["cells"].values()
     return [(cell["type"], cell["connections"]) for cell in found]
 
