@@ -4,6 +4,7 @@
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,22 @@ endmodule
 """
 
 
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder of the project, with short names: YoWASP's tools see no path in /tmp."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        monkeypatch.chdir(folder)
+        yield
+
+
 def cells(name: str, width: int) -> list[tuple[str, dict[str, list]]]:
     """Type and connections of what the target makes of a delay of three and a register with reset
     and enable."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        Path(folder, "d.v").write_text(DESIGN.format(high=width - 1))
-        netlist = Path(folder, "n.json")
-        script = f"read_verilog {folder}/d.v; {get_target(name).script()}; write_json {netlist}"
-        tools.run("yosys", ["-p", script], Path(folder, "log"), lambda *_: None, seconds=120)
-        found = json.loads(netlist.read_text())["modules"]["top"]["cells"].values()
+    Path("d.v").write_text(DESIGN.format(high=width - 1))
+    script = f"read_verilog d.v; {get_target(name).script()}; write_json n.json"
+    tools.run("yosys", ["-p", script], Path("log"), lambda *_: None, seconds=120)
+    found = json.loads(Path("n.json").read_text())["modules"]["top"]["cells"].values()
     return [(cell["type"], cell["connections"]) for cell in found]
 
 
