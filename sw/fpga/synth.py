@@ -97,7 +97,8 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
     for option, choice in _CHOICES.items():
-        arguments += [] if option in options else [option, choice]
+        if not any(given.partition("=")[0] == option for given in options):
+            arguments += [option, choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool)])
     if not (work / "figures.json").exists():

@@ -106,6 +106,8 @@ def test_choices_of_the_flow_give_way(flow: Path) -> None:
     assert "--router router2 --placer static" in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--placer", "heap"]) == 0
     assert "--placer heap" in told.read_text() and "static" not in told.read_text()
+    assert synth.main([*ARGUMENTS, "--", "--router=router1"]) == 0
+    assert "router2" not in told.read_text() and "--placer static" in told.read_text()
 
 
 def test_only_resources(flow: Path, tmp_path: Path) -> None:

@@ -9,34 +9,37 @@ import numpy as np
 import torch
 from cocotb.triggers import RisingEdge
 
+from sw.golden.numbers import GUARD_BITS
 from sw.golden.sfa import sfa
 from tb.cocotb_bench import bench, generator, preset, start
 
-CURRENT, THRESHOLD, STEP, GUARD = 27, 27, 24, 8
+THRESHOLD, STEP = 27, 24
+"""Bits of a threshold but for its sign, and of a step: docs/numbers.md."""
 LATENCY, BEATS = 6, 400
 KINDS = ("edges", "limits", "wide")
 
 
 def draw(random: np.random.Generator, kind: str, lanes: int) -> tuple[np.ndarray, ...]:
     """Currents, thresholds and steps of a beat, one of each a lane."""
+    highest = (1 << preset().sum_width - 1) - 1
     if kind == "limits":
         def choose(low: int, high: int) -> np.ndarray:
             return random.choice([low, low + 1, 0, 1, high - 1, high], lanes)
 
-        return (choose(-1 << CURRENT, (1 << CURRENT) - 1),
+        return (choose(-highest - 1, highest),
                 choose(-1 << THRESHOLD, (1 << THRESHOLD) - 1),
                 random.choice([1, 2, (1 << STEP) - 1], lanes))
     step = np.exp2(random.uniform(random.choice([0, STEP - 1], lanes), STEP)).astype(np.int64)
     step = step.clip(1, (1 << STEP) - 1)
     if kind == "wide":
-        return (random.integers(-1 << CURRENT, 1 << CURRENT, lanes),
+        return (random.integers(-highest - 1, highest + 1, lanes),
                 random.integers(-1 << THRESHOLD, 1 << THRESHOLD, lanes), step)
-    # so that current * 2^GUARD - threshold is a multiple of the step, one less, or a bit more
+    # so that current * 2^GUARD_BITS - threshold is a multiple of the step, one less, or a bit more
     more = np.int64(1) << random.choice([0, 1, STEP // 2, STEP - 1], lanes)
     near = np.choose(random.integers(0, 3, lanes), [0, -1, more])
     above = step * random.integers(-2, 18, lanes) + near
-    current = (above >> GUARD) + random.integers(-1000, 1000, lanes)
-    return current, (current << GUARD) - above, step
+    current = (above >> GUARD_BITS) + random.integers(-1000, 1000, lanes)
+    return current, (current << GUARD_BITS) - above, step
 
 
 @bench
