@@ -144,7 +144,6 @@ class TokenLayout(data.StructLayout):
             "add": 1,  # 0: adds nothing (a marker)
             "minus": 1,
             "unsigned": 1,
-            "clear": 1,  # the accumulators start at 0
             "double": 1,  # the accumulators are doubled first
             "end": 1,  # the unit's result is complete after this
         })

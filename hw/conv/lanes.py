@@ -17,14 +17,14 @@ __all__ = ["Lanes"]
 class Lanes(wiring.Component):
     """``lanes`` accumulators; adds one weight row a cycle.
 
-    For each token: ``acc = (clear ? 0 : double ? 2 acc : acc) + (add & mask ? +-weight : 0)``,
-    the weight an int8, or 0..255 with ``unsigned``. Accumulators have ``acc_width`` bits and wrap;
-    the compiler proves that they don't.
+    For each token: ``acc = (double ? 2 acc : acc) + (add & mask ? +-weight : 0)``, the weight an
+    int8, or 0..255 with ``unsigned``. Accumulators have ``acc_width`` bits and wrap; the compiler
+    proves that they don't.
 
-    After a token with ``end`` the accumulators move to the result. While it is not freed, the
-    next one waits in the accumulators, and then the group stands.
+    The sum of a token with ``end`` is the result, and the accumulators start at 0 again. While the
+    result before it is not freed, that token waits, and the group stands.
 
-    **Latency** 6 cycles from token to result; **throughput** one token a cycle.
+    **Latency** 5 cycles from token to result; **throughput** one token a cycle.
 
     Members
     -------
@@ -39,7 +39,8 @@ class Lanes(wiring.Component):
     hold : In
         The group must stand in the next cycle.
     weights, upper : In
-        Rows of both banks, and which of them is meant.
+        A weight row: ``lanes`` bytes, lane 0 lowest. With ``late_choice`` the rows of both banks,
+        the lower one first, and which of them is meant.
     result_valid, result, result_context : Out
         ``lanes`` sums of ``acc_width`` bits, and the context that they belong to.
     free : In
@@ -56,7 +57,7 @@ class Lanes(wiring.Component):
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
-            "weights": In(2 * preset.weight_row_bits),
+            "weights": In(preset.weight_bits),
             "upper": In(1),
             "result_valid": Out(1),
             "result": Out(preset.lanes * preset.acc_width),
@@ -72,7 +73,7 @@ class Lanes(wiring.Component):
         tokens = [Signal(TokenLayout(preset), name=f"token_s{stage}", reset_less=True)
                   for stage in range(4)]
         # without a token, and after a reset, nothing may happen to the accumulators
-        layout = data.StructLayout(dict.fromkeys(("add", "clear", "double", "end"), 1))
+        layout = data.StructLayout(dict.fromkeys(("add", "double", "end"), 1))
         strobes = [Signal(layout, name=f"strobes_s{stage}") for stage in range(4)]
         reads, wanted = self.i_valid & self.i.add, Signal(2)
         m.d.comb += self.wants.eq(Mux(
@@ -88,47 +89,47 @@ class Lanes(wiring.Component):
                 m.d.sync += [b.eq(a) for a, b in itertools.pairwise(pipeline)]
         m.d.comb += self.row.eq(tokens[0].row)
 
-        # s2: weights are at hand; s3: operands; s4: accumulators are complete
+        # s2: weights are at hand; s3: operands, and with them the sums
         token, final = tokens[2], strobes[3]
         total = Signal(preset.lanes * width)
+        clear = Signal(init=1)  # the accumulators: a token with ``end`` is added in this cycle
         for lane in range(preset.lanes):
-            weight = Mux(self.upper, *(self.weights.word_select(bank * preset.lanes + lane, 8)
-                                       for bank in (1, 0)))
+            weight = self.weights.word_select(lane, 8)
+            if preset.late_choice:
+                weight = Mux(self.upper, self.weights.word_select(preset.lanes + lane, 8), weight)
             operand = Signal(9, name=f"operand_{lane}", reset_less=True)
             carry = Signal(name=f"carry_{lane}", reset_less=True)
             accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
-            m.d.comb += total[width * lane:width * (lane + 1)].eq(accumulator)
             used = token.mask[lane]
             extended = Cat(weight, weight[7] & ~token.unsigned)
             base = Signal(width, name=f"base_{lane}")
-            m.d.comb += base.eq(Mux(final.clear, 0, Mux(final.double, accumulator << 1,
-                                                        accumulator)))
+            m.d.comb += base.eq(Mux(final.double, accumulator << 1, accumulator))
             # the carry enters below: a sum of two, the register first, is a LUT a bit on Xilinx
             total_bits = Signal(width + 1, name=f"total_bits_{lane}")
-            m.d.comb += total_bits.eq(Cat(carry, operand).as_signed() + Cat(carry, base))
+            m.d.comb += [
+                total_bits.eq(Cat(carry, operand).as_signed() + Cat(carry, base)),
+                total[width * lane:width * (lane + 1)].eq(total_bits[1:])]
             with m.If(self.enable):
                 m.d.sync += operand.eq((extended ^ token.minus.replicate(9))
                                        & used.replicate(9))
-                m.d.sync += [carry.eq(used & token.minus),
-                             accumulator.eq(total_bits[1:])]
+                m.d.sync += [carry.eq(used & token.minus), accumulator.eq(total_bits[1:])]
+            with m.If(clear):
+                m.d.sync += accumulator.eq(0)
 
-        complete, next_complete = Signal(), Signal()
+        ends = Signal()  # what is at s3 in the next cycle ends a unit
         vacant, next_vacant = Signal(init=1), Signal()  # ~result_valid, of our own
-        enable = Signal(init=1)  # found a cycle before, as it goes far
-        context = Signal(reset_less=True)
+        enable, next_enable = Signal(init=1), Signal()  # found a cycle before, as it goes far
         m.d.comb += [
             self.enable.eq(enable), self.adding.eq(enable & final.add),
-            next_complete.eq(Mux(enable, final.end, complete & ~vacant)),
-            next_vacant.eq(Mux(complete & vacant, 0, vacant | self.free)),
+            ends.eq(Mux(enable, strobes[2].end, final.end)),
+            next_vacant.eq(Mux(enable & final.end, 0, vacant | self.free)),
+            next_enable.eq(~self.hold & (~ends | next_vacant)),
         ]
-        m.d.sync += [complete.eq(next_complete), vacant.eq(next_vacant),
-                     self.result_valid.eq(~next_vacant),
-                     enable.eq(~self.hold & (~next_complete | next_vacant))]
-        with m.If(enable):
-            m.d.sync += context.eq(tokens[3].context)
+        m.d.sync += [vacant.eq(next_vacant), self.result_valid.eq(~next_vacant),
+                     enable.eq(next_enable), clear.eq(next_enable & ends)]
         held = Signal(preset.lanes * width, reset_less=True)
         held_context = Signal(reset_less=True)
         with m.If(vacant):
-            m.d.sync += [held.eq(total), held_context.eq(context)]
+            m.d.sync += [held.eq(total), held_context.eq(tokens[3].context)]
         m.d.comb += [self.result.eq(held), self.result_context.eq(held_context)]
         return m

@@ -23,7 +23,7 @@ class Scanner(wiring.Component):
     words cost nothing; an entry without a set bit costs a cycle if it carries ``end`` or
     ``double`` (an empty token carries them), else it must not be sent. ``entry.double`` doublings
     follow the entry's last addition; the last of them rides on the next token; nothing is doubled
-    before the first addition. The first token after ``end`` clears the accumulators.
+    before the first addition.
 
     **Throughput** one token a cycle, without a gap between words or entries. **Latency** 4 cycles.
 
@@ -143,7 +143,7 @@ class Scanner(wiring.Component):
                 token.add.eq(~now.empty & ~extra),
                 token.minus.eq(now.minus), token.unsigned.eq(now.unsigned),
                 token.context.eq(now.context),
-                token.clear.eq(fresh), token.double.eq(doubling != 0),
+                token.double.eq(doubling != 0),
                 token.end.eq(ends & now.end),
             ]
             with m.If(word_valid):

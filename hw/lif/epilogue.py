@@ -14,9 +14,9 @@ from hw.descriptor import DESCRIPTOR_WORDS, Flag
 from hw.lif.level_array import LevelArray
 from hw.lif.neuron_array import NeuronArray
 from hw.lif.result_arbiter import ResultArbiter
+from hw.lif.result_collector import ResultCollector
 from hw.lif.writer import ResultWriter
 from hw.memory import block_memory, block_read
-from hw.mux import select
 from hw.payloads import TagLayout
 from hw.presets import PARAM_BITS, SHIFTED_BITS, STEP_BITS, Preset
 
@@ -37,7 +37,7 @@ class Epilogue(wiring.Component):
     16 bits is reported. Nothing in the pipeline ever waits: the arbiter issues beats only as fast
     as the writer takes them.
 
-    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 19 cycles
+    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 20 cycles
     from a result to its first write.
 
     Members
@@ -202,54 +202,23 @@ class Epilogue(wiring.Component):
         step = contexts.field(arbiter.context, "word_time_step")
         with m.If(arbiter.issue & (arbiter.part == parts - 1)):
             m.d.sync += offset.eq(Mux(arbiter.last, 0, Mux(arbiter.first, 0, offset) + step))
-        sums = self._sums(m, arbiter)
+        m.submodules.collector = collector = ResultCollector(preset)
+        for name in ("issue", "group", "part"):
+            m.d.comb += getattr(collector, name).eq(getattr(arbiter, name))
+        m.d.comb += [collector.results[group].eq(result)
+                     for group, result in enumerate(self.results)]
+        early, early_valid = Signal(layout, name="item_early", reset_less=True), Signal()
         m.d.sync += [
-            valid.eq(Cat(arbiter.issue, valid[:-1])), items[0].group.eq(arbiter.group),
-            items[0].part.eq(arbiter.part), items[0].context.eq(arbiter.context),
-            items[0].first.eq(tag.first & arbiter.first), items[0].values.eq(arbiter.first),
-            items[0].last.eq(arbiter.last), items[0].psum.eq(tag.psum + arbiter.part),
-            items[0].residual.eq(tag.residual + arbiter.part),
-            items[0].word.eq(tag.word + Mux(arbiter.first, 0, offset)),
-            items[0].value.eq(tag.value),
+            early_valid.eq(arbiter.issue), valid.eq(Cat(early_valid, valid[:-1])),
+            early.group.eq(arbiter.group), early.part.eq(arbiter.part),
+            early.context.eq(arbiter.context), early.first.eq(tag.first & arbiter.first),
+            early.values.eq(arbiter.first), early.last.eq(arbiter.last),
+            early.psum.eq(tag.psum + arbiter.part),
+            early.residual.eq(tag.residual + arbiter.part),
+            early.word.eq(tag.word + Mux(arbiter.first, 0, offset)), early.value.eq(tag.value),
         ]
-        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(items)]
-        return items, valid, sums
-
-    def _sums(self, m, arbiter):
-        """Return the sums of a beat, 3 cycles after its issue.
-
-        Four sources at a time are chosen from; quads that don't hold the source give 0, and what
-        they give is joined. Every quad has select lines of its own, and so has every half of the
-        lanes, in the other polarity, or synthesis would merge them into one net of thousands.
-        """
-        preset = self._preset
-        parts, width = preset.beats_per_tile, preset.epilogue_lanes * preset.acc_width
-        sources = [result[width * n:width * (n + 1)] for result in self.results
-                   for n in range(parts)]
-        index = Cat(arbiter.part[:exact_log2(parts)], arbiter.group)
-        half, quads = width // 2, []
-        for first in range(0, len(sources), 4):
-            number = first // 4
-            here = Signal(name=f"quad_{number}")
-            m.d.comb += here.eq(arbiter.issue & (index[2:] == number))
-            taken = Signal(name=f"taken_{number}", reset_less=True)
-            m.d.sync += taken.eq(here)
-            chosen = Signal(width, name=f"chosen_{number}", reset_less=True)
-            for side, polarity in enumerate((0, 1)):
-                line = Signal(2, name=f"line_{number}_{side}", reset_less=True)
-                m.d.sync += line.eq(Mux(here, index[:2], 0) ^ (3 * polarity))
-                bits = slice(half * side, half * (side + 1))
-                values = [source[bits] for source in sources[first:first + 4]]
-                values += [values[-1]] * (4 - len(values))
-                picked = select(line, values[::-1] if polarity else values)
-                m.d.sync += chosen[bits].eq(Mux(taken, picked, 0))
-            quads.append(chosen)
-        sums = Signal(width, reset_less=True)
-        total = quads[0]
-        for chosen in quads[1:]:
-            total = total | chosen
-        m.d.sync += sums.eq(total)
-        return sums
+        m.d.sync += [b.eq(a) for a, b in itertools.pairwise([early, *items])]
+        return items, valid, collector.sums
 
     def _read(self, m, items, address):
         """Read what belongs to the beats; data of stage 2, thresholds and steps of stage 7."""

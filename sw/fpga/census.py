@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 
+from sw.fpga.pairing import LATER
 from sw.fpga.targets import Target
 from sw.fpga.tools import SynthesisError
 
@@ -22,7 +23,7 @@ def module_of(name: str, scopes: Container[str] = ()) -> str:
     ``dut.compute.engine.group_3.lanes.accumulator_7`` is in ``compute.engine.group``. Where the
     ``scopes`` are known, other parts of the name (fields of a structure) don't count.
     """
-    path = name.lstrip("\\").split(".")[:-1]
+    path = name.lstrip("\\" + LATER).split(".")[:-1]
     while scopes and path and ".".join(path) not in scopes:
         path.pop()
     if path and path[0] == "dut":

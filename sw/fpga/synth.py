@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import hashlib
 import importlib
+import inspect
 import io
 import json
 import sys
@@ -25,7 +26,7 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import tools
+from sw.fpga import folding, pairing, tools
 from sw.fpga.census import RESOURCES, census, module_of
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
@@ -58,7 +59,10 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    folder = OUTPUT / "cache" / _digest([text, target.script(), versions["yosys"]])
+    improvers = (folding.fold, pairing.pair) if target.logic == "ecp5" else ()
+    folder = OUTPUT / "cache" / _digest([
+        text, target.script(), versions["yosys"],
+        *(inspect.getsource(inspect.getmodule(improve)) for improve in improvers)])
     netlist, figures = folder / "netlist.json", folder / "figures.json"
     if not figures.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +72,11 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         partial = folder / "netlist.partial"
         script = f"read_rtlil {source}; {target.script()}; write_json {partial}"
         tools.run("yosys", ["-p", script], folder / "yosys.log", step, seconds=LIMIT)
+        if improvers:
+            cells = json.loads(partial.read_text())
+            for improve in improvers:
+                improve(cells)
+            write_bytes(partial, json.dumps(cells).encode())
         partial.replace(netlist)
         source.unlink()
         write_json(figures, {"seconds": round(time.monotonic() - started)})

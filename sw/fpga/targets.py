@@ -91,9 +91,10 @@ but puts the map buffer into UltraRAM."""
 
 _FEW_CONTROL_SETS = (
     "dfflegalize -cell $_DFF_?_ 01 -cell $_DFF_?P?_ r -cell $_SDFF_?P?_ r -cell $_DFFE_??_ 01 "
-    "-cell $_DFFE_?P??_ r -cell $_SDFFE_?P??_ r -minsrst 16 -mince 16")
-"""Resets and enables of fewer than 16 flip-flops become LUTs. A tile of an ECP5 takes two resets
-for its eight flip-flops; with a reset for every few of them a full device can't be placed."""
+    "-cell $_DFFE_?P??_ r -cell $_SDFFE_?P??_ r -minsrst 128 -mince 16")
+"""Resets of fewer than 128 flip-flops and enables of fewer than 16 become LUTs. nextpnr has one
+reset, or none, for the eight flip-flops of a tile, and an enable for two of them; with a reset for
+every few flip-flops a full device can't be placed."""
 
 
 def _ecp5(size: str, lut: int, block_ram: int, dsp: int) -> Target:

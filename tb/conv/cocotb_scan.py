@@ -171,7 +171,7 @@ class Scanners:
 
     def _token(self, group: int, token: dict[str, int]) -> None:
         work, chunk = self.owner[token["context"]]
-        base = 0 if token["clear"] else self.sums[group] << token["double"]
+        base = self.sums[group] << token["double"]
         if token["add"]:
             self.additions += 1
             row = work.rows[token["row"]]
@@ -183,6 +183,7 @@ class Scanners:
             tag = self.tags[group].popleft()
             assert tag["context"] == token["context"]
             work.result(chunk, tag["word"], self.sums[group])
+            self.sums[group] = np.zeros(preset().lanes, np.int64)
             self.done[group] += 1
             self.left[token["context"]] -= 1
 

@@ -368,15 +368,16 @@ def _row_cutter(p: Properties, block: type) -> None:
 
 
 @proof(Lanes, reach=14, bugs=[
-    Bug("a result is replaced before it is free", "enable.eq(~self.hold & (~next_complete | "
-        "next_vacant))", "enable.eq(~self.hold)"),
-    Bug("a result comes twice", "Mux(enable, final.end, complete & ~vacant)",
-        "Mux(enable, final.end, complete)"),
-    Bug("freed without an owner", "Mux(complete & vacant, 0, vacant | self.free)",
-        "Mux(complete & vacant, 0, 1)"),
-    Bug("moves while held", "enable.eq(~self.hold & (", "enable.eq(("),
+    Bug("a result is replaced before it is free", "next_enable.eq(~self.hold & (~ends | "
+        "next_vacant))", "next_enable.eq(~self.hold)"),
+    Bug("a result comes before its last addition", "Mux(enable & final.end, 0, vacant",
+        "Mux(final.end, 0, vacant"),
+    Bug("freed without an owner", "0, vacant | self.free)", "0, 1)"),
+    Bug("moves while held", "next_enable.eq(~self.hold & (", "next_enable.eq(("),
     Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
         "reads & self.i.row[-1]), 0))"),
+    Bug("a unit begins with the sum before it", "clear.eq(next_enable & ends)",
+        "clear.eq(next_enable & strobes[2].end)"),
 ])
 def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
@@ -384,27 +385,30 @@ def _lanes(p: Properties, block: type) -> None:
     put = dut.i_valid & dut.enable & dut.i.end
     p.assume("only a result that is there is freed", dut.result_valid, dut.free)
     waiting, before, element, level = follow_one(
-        p, put, dut.free, dut.i.context, dut.result_context, 6, "results: ")
+        p, put, dut.free, dut.i.context, dut.result_context, 5, "results: ")
     tokens = [p.view(TokenLayout(MINUTE), f"token_s{n}") for n in range(4)]
-    strobes = [p.view(dict.fromkeys(("add", "clear", "double", "end"), 1), f"strobes_s{n}")
+    strobes = [p.view(dict.fromkeys(("add", "double", "end"), 1), f"strobes_s{n}")
                for n in range(4)]
     in_stages(p, waiting, before, element, level, [
-        (dut.result_valid, dut.result_context), (p.signal("complete"), p.signal("context")),
+        (dut.result_valid, dut.result_context),
         *((strobes[n].end, tokens[n].context) for n in (3, 2, 1, 0))])
     p.invariant(p.signal("vacant") == ~dut.result_valid)
     p.claim("a result stays until it is freed", dut.result_valid,
             p.past(dut.result_valid & ~dut.free))
     held = p.past(dut.hold)
     p.claim("held means that nothing moves in the next cycle", ~dut.enable, held)
-    p.claim("stands only for a reason", held | (dut.result_valid & p.signal("complete")),
-            ~dut.enable)
-    p.invariant(dut.enable == (~held & (~p.signal("complete") | ~dut.result_valid)))
+    p.claim("stands only for a reason", held | (dut.result_valid & strobes[3].end), ~dut.enable)
+    p.invariant(dut.enable == (~held & (~strobes[3].end | ~dut.result_valid)))
+    up = p.register(1, "up")
+    p.m.d.sync += up.eq(1)
+    p.claim("accumulators start at 0 after a reset and behind the end of each unit",
+            p.signal("clear") == (~up | (dut.enable & strobes[3].end)))
     upper = dut.row[-1]
     p.claim("a row is wanted in the cycle before it is read, and each before it is read again",
             p.past(dut.wants) == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.claim("one bank at most is read", ~dut.wants.all())
-    p.cover("two results wait", level == 6)
+    p.cover("two results wait", level == 5)
 
 
 @proof(Group, reach=9, bugs=[
