@@ -69,9 +69,6 @@ class Preset:
     """Banks of the output buffer, one beat wide: digit planes written in a cycle."""
     out_rows: int
     """Rows of the output buffer, ``out_banks`` beats each."""
-    late_choice: int = 0
-    """1: the bank of a weight is chosen in the lanes, where a LUT of six inputs has room for it;
-    0: behind the weight buffer, which halves the wires between them."""
     acc_width: int = 24
     """Bits of an accumulator in a group."""
     sum_width: int = 28
@@ -90,9 +87,7 @@ class Preset:
 
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name == "late_choice":
-                demand(value in (0, 1), f"late_choice must be 0 or 1, not {value}")
-            elif field.type == "int":
+            if field.type == "int":
                 demand(value > 0, f"{field.name} must be positive, not {value}")
         for name in ("map_rows", "weight_rows", "psum_rows", "residual_rows", "param_rows",
                      "out_rows", "out_banks", "map_banks", "fifo_depth", "axi_bits"):
@@ -142,11 +137,6 @@ class Preset:
         return WORD_BITS * self.map_banks
 
     @property
-    def weight_bits(self) -> int:
-        """Bits of the rows that a group gets from the weight buffer at once."""
-        return self.weight_row_bits << self.late_choice
-
-    @property
     def residual_row_bits(self) -> int:
         """Bits of a residual buffer row."""
         return 16 * self.epilogue_lanes
@@ -184,7 +174,7 @@ PRESETS = {preset.name: preset for preset in (
            out_banks=8, out_rows=512),
     Preset(name="large", groups=16, lanes=32, epilogue_lanes=32, axi_bits=128, map_banks=8,
            map_rows=4096, weight_rows=4096, psum_rows=1024, residual_rows=1024, param_rows=16,
-           out_banks=8, out_rows=1024, late_choice=1),
+           out_banks=8, out_rows=1024),
 )}
 
 

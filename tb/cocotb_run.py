@@ -41,9 +41,8 @@ TOP = "dut"
 SEED_VARIABLE = "ADDEND_SEED"
 
 ODD = dataclasses.replace(PRESETS["tiny"], name="odd", groups=3, map_banks=4, epilogue_lanes=8,
-                          fifo_depth=32, late_choice=1)
-"""Groups that are no power of two, a tile in one part, two beats a row of residuals, the bank of a
-weight chosen late."""
+                          fifo_depth=32)
+"""Groups that are no power of two, a tile in one part, two beats a row of residuals."""
 
 BENCH_PRESETS = {preset.name: preset for preset in (PRESETS["tiny"], PRESETS["small"], ODD)}
 

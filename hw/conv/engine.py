@@ -127,9 +127,8 @@ class ConvEngine(wiring.Component):
             self.other_map_data.eq(maps.read_data),
             weights.write_valid.eq(self.weight_valid), weights.write_row.eq(self.weight_row),
             weights.write_part.eq(self.weight_part), weights.write_data.eq(self.weight_data),
-            self.other_row_data.eq(Mux(
-                weights.upper[1] & preset.late_choice, weights.read_data[1][-row_bits:],
-                weights.read_data[1][:row_bits])),
+            self.other_row_data.eq(Mux(weights.upper[1], weights.read_data[1][row_bits:],
+                                       weights.read_data[1][:row_bits])),
         ]
         groups = [Group(preset) for _ in range(preset.groups)]
         held = Signal(preset.groups)

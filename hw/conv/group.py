@@ -39,8 +39,10 @@ class Group(wiring.Component):
         The weight row to be read.
     hold : In
         The group must stand, for the bank is being written.
-    weights, upper : In
-        The weight row of 2 enabled cycles ago, see Lanes.
+    weights : In
+        Both banks' weight rows of 2 enabled cycles ago: ``lanes`` bytes each, lane 0 lowest.
+    upper : In
+        The row is the upper bank's.
     result_valid : Out
         A result is there, until it is freed.
     result : Out
@@ -64,7 +66,7 @@ class Group(wiring.Component):
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
-            "weights": In(preset.weight_bits),
+            "weights": In(2 * preset.weight_row_bits),
             "upper": In(1),
             "result_valid": Out(1),
             "result": Out(preset.lanes * preset.acc_width),

@@ -39,8 +39,7 @@ class Lanes(wiring.Component):
     hold : In
         The group must stand in the next cycle.
     weights, upper : In
-        A weight row: ``lanes`` bytes, lane 0 lowest. With ``late_choice`` the rows of both banks,
-        the lower one first, and which of them is meant.
+        Rows of both banks, and which of them is meant.
     result_valid, result, result_context : Out
         ``lanes`` sums of ``acc_width`` bits, and the context that they belong to.
     free : In
@@ -57,7 +56,7 @@ class Lanes(wiring.Component):
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
-            "weights": In(preset.weight_bits),
+            "weights": In(2 * preset.weight_row_bits),
             "upper": In(1),
             "result_valid": Out(1),
             "result": Out(preset.lanes * preset.acc_width),
@@ -94,9 +93,8 @@ class Lanes(wiring.Component):
         total = Signal(preset.lanes * width)
         clear = Signal(init=1)  # the accumulators: a token with ``end`` is added in this cycle
         for lane in range(preset.lanes):
-            weight = self.weights.word_select(lane, 8)
-            if preset.late_choice:
-                weight = Mux(self.upper, self.weights.word_select(preset.lanes + lane, 8), weight)
+            weight = Mux(self.upper, *(self.weights.word_select(bank * preset.lanes + lane, 8)
+                                       for bank in (1, 0)))
             operand = Signal(9, name=f"operand_{lane}", reset_less=True)
             carry = Signal(name=f"carry_{lane}", reset_less=True)
             accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)

@@ -88,6 +88,8 @@ class MapBuffer(wiring.Component):
             words, flags = (
                 [Mux(offsets[2][bit], old[(bank + (1 << bit)) % banks], old[bank])
                  for bank in range(banks)] for old in (words, flags))
-        m.d.sync += [self.read_data[bank].eq(words[bank]) for bank in range(banks)]
+        found = Signal(self.read_data.shape(), reset_less=True)
+        m.d.sync += [found[bank].eq(words[bank]) for bank in range(banks)]
+        m.d.comb += self.read_data.eq(found)
         m.d.sync += self.read_nonzero.eq(Cat(flags))
         return m

@@ -121,7 +121,8 @@ class Scanner(wiring.Component):
             m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(next_clear.all())]
 
         # Stage D: the token.
-        token, token_valid = self.o, self.o_valid
+        token, token_valid = Signal(self.o.shape(), name="token", reset_less=True), self.o_valid
+        m.d.comb += self.o.eq(token)
         fresh = Signal(init=1)  # nothing was added yet in this unit
         ends = Signal()  # of the entry
         drop = Signal()  # nothing added yet, and nothing to add: not even worth a token

@@ -36,9 +36,9 @@ class WeightBuffer(wiring.Component):
     hold : Out, array of groups
         The group must not move in the next cycle.
     read_data : Out, array of groups
-        The row. With ``late_choice`` what both banks have there, the lower one first.
+        What both banks have at that row, the lower one first; one of them is the weights.
     upper : Out, array of groups
-        It is the upper bank's.
+        They are the upper bank's. Who uses the weights chooses, where a LUT has room for it.
     """
 
     def __init__(self, preset: Preset):
@@ -53,7 +53,7 @@ class WeightBuffer(wiring.Component):
             "row": In(rows).array(preset.groups),
             "enable": In(1).array(preset.groups),
             "hold": Out(1).array(preset.groups),
-            "read_data": Out(preset.weight_bits).array(preset.groups),
+            "read_data": Out(2 * preset.weight_row_bits).array(preset.groups),
             "upper": Out(1).array(preset.groups),
         })
 
@@ -109,14 +109,12 @@ class WeightBuffer(wiring.Component):
                                else self.enable[group])
                     for port, group in enumerate(pair)])
             for port, group in enumerate(pair):
-                data = Signal(preset.weight_bits, name=f"data_{group}", reset_less=True)
+                data = Signal(2 * preset.weight_row_bits, name=f"data_{group}", reset_less=True)
                 upper = Signal(name=f"upper_{group}", reset_less=True)
-                low, high = (bank[port] for bank in found)
                 with m.If(self.enable[group]):
                     m.d.sync += [
                         upper_s1[group].eq(self.row[group][-1]), upper.eq(upper_s1[group]),
-                        data.eq(Cat(low, high) if preset.late_choice
-                                else Mux(upper_s1[group], high, low)),
+                        data.eq(Cat(bank[port] for bank in found)),
                     ]
                 m.d.comb += [self.read_data[group].eq(data), self.upper[group].eq(upper)]
         return m

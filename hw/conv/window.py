@@ -150,14 +150,16 @@ class WindowReader(wiring.Component):
             nonzero.eq(self.read_nonzero & last.words), joins.eq(last.joined.any()),
             odd_nonzero.eq(self.read_nonzero & Mux(joins, last.odd_words, last.words)),
             odd_keep.eq(stage_valid[-1] & last.two & (odd_nonzero.any() | last.marks))]
-        m.d.sync += [self.entry.words[bank].eq(self.read_data[bank]) for bank in range(banks)]
+        entry = Signal(self.entry.shape(), name="found", reset_less=True)
+        m.d.comb += self.entry.eq(entry)
+        m.d.sync += [entry.words[bank].eq(self.read_data[bank]) for bank in range(banks)]
         m.d.comb += keep.eq(stage_valid[-1] & (nonzero.any() | last.marks))
         m.d.sync += [
             self.nonzero.eq(nonzero), self.odd_nonzero.eq(odd_nonzero),
             self.entry_valid.eq(Mux(keep, last.group, 0) | Mux(odd_keep, last.joined, 0)),
-            self.entry.single.eq(at_most_one(nonzero)),
+            entry.single.eq(at_most_one(nonzero)),
             self.odd_single.eq(at_most_one(odd_nonzero)), self.odd_row.eq(last.row - joins),
-            *(self.entry[name].eq(last[name]) for name in (
+            *(entry[name].eq(last[name]) for name in (
                 "row", "context", "minus", "depthwise", "unsigned", "mask_bit", "double", "end")),
         ]
         dropped = Signal(groups)

@@ -203,7 +203,8 @@ class CountMatrix(wiring.Component):
         m.d.comb += self.map_enable.eq(stages[0].value | stages[0].key)
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
         back = stages[-1]
-        value = [Signal(lanes, name=f"value_plane_{n}") for n in range(LEVEL_BITS)]  # lowest first
+        value = [Signal(lanes, name=f"value_plane_{n}", reset_less=True)  # lowest first
+                 for n in range(LEVEL_BITS)]
         with m.If(back.value):
             m.d.sync += value[0].eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
             m.d.sync += [b.eq(Mux(back.first, 0, a)) for a, b in itertools.pairwise(value)]

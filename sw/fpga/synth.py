@@ -26,7 +26,7 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import folding, pairing, tools
+from sw.fpga import folding, output_registers, pairing, tools
 from sw.fpga.census import RESOURCES, census, module_of
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
@@ -59,7 +59,8 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    improvers = (folding.fold, pairing.pair) if target.logic == "ecp5" else ()
+    improvers = ((output_registers.absorb, folding.fold, pairing.pair)
+                 if target.logic == "ecp5" else ())
     folder = OUTPUT / "cache" / _digest([
         text, target.script(), versions["yosys"],
         *(inspect.getsource(inspect.getmodule(improve)) for improve in improvers)])

@@ -101,9 +101,9 @@ async def run(dut: object, work: Work, random: np.random.Generator, stall: float
         if int(dut.enable.value):  # a memory of two stages
             row_s2, row_s1 = row_s1, int(dut.row.value)
             half = p.weight_rows // 2
-            rows = work.memory[row_s2 % half::half] if p.late_choice else work.memory[row_s2]
-            dut.weights.value = int.from_bytes(rows.tobytes(), "little")
-            dut.upper.value = row_s2 // half
+            banks = work.memory[row_s2 % half], work.memory[row_s2 % half + half]
+            dut.weights.value = int.from_bytes(b"".join(map(bytes, banks)), "little")
+            dut.upper.value = row_s2 >= half
         ready = int(dut.result_valid.value) and not freed
         freed = bool(ready) and not next(rest)
         dut.free.value = freed
