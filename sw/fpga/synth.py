@@ -26,7 +26,7 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import folding, output_registers, pairing, tools
+from sw.fpga import floorplan, folding, output_registers, pairing, tools
 from sw.fpga.census import RESOURCES, census, module_of
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
@@ -42,6 +42,8 @@ LIMIT = 4 * 3600
 _CHOICES = {"--router": "router2", "--placer": "static"}
 """Of nextpnr, where ``options`` don't choose. Its default placer, HeAP, leaves longer nets:
 docs/synthesis.md."""
+_CROWDED = 0.75
+"""Share of the block RAMs from which on they get their sites from `sw.fpga.floorplan`."""
 _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
 
@@ -96,25 +98,30 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         if missing:
             raise tools.SynthesisError(f"{name} does not fit {target.device}: " + ", ".join(
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
-        result |= _placed(target, netlist, step, megahertz, seed, options, seconds)
+        crowded = found["block_ram"] > _CROWDED * target.available["block_ram"]
+        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, crowded)
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
 def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seed: int,
-            options: tuple[str, ...], seconds: int) -> dict[str, object]:
-    """What placing and routing changes of the figures; ``seconds`` were spent before."""
+            options: tuple[str, ...], seconds: int, crowded: bool) -> dict[str, object]:
+    """What placing and routing changes of the figures; ``seconds`` were spent before. ``crowded``:
+    it is placed twice, see `sw.fpga.floorplan`."""
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
     for option, choice in _CHOICES.items():
         if not any(given.partition("=")[0] == option for given in options):
             arguments += [option, choice]
     arguments += options
-    work = netlist.parent / _digest([*arguments, tools.version(tool)])
+    work = netlist.parent / _digest([*arguments, tools.version(tool),
+                                     *([inspect.getsource(floorplan)] * crowded)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         report = work / "report.json"
+        if crowded:
+            netlist = _floorplan(tool, arguments, netlist, work, step)
         tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
                          "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
         told = json.loads(report.read_text())
@@ -128,6 +135,21 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
         write_json(work / "figures.json", figures)
     figures = json.loads((work / "figures.json").read_text())
     return {**figures, "seconds": seconds + figures["seconds"]}
+
+
+def _floorplan(tool: str, arguments: list[str], netlist: Path, work: Path,
+               step: tools.Step) -> Path:
+    """Place a netlist, and return it with the sites that its block RAMs are to have then."""
+    placed, result = work / "placed.json", work / "floorplan.json"
+    tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
+              work / "placer.log", step, seconds=LIMIT)
+    sites, before, after = floorplan.assign(json.loads(placed.read_text()))
+    step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
+    cells = json.loads(netlist.read_text())
+    floorplan.constrain(cells, sites)
+    write_bytes(result, json.dumps(cells).encode())
+    placed.unlink()
+    return result
 
 
 def _critical(report: dict) -> list[dict[str, object]]:
