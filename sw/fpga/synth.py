@@ -39,11 +39,12 @@ OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")
 LIMIT = 4 * 3600
 """Seconds that a tool may take."""
-_CHOICES = {"--router": "router2", "--placer": "static"}
+_CHOICES = {"--router": ("router2",), "--placer": ("static",), "--tmg-ripup": ()}
 """Of nextpnr, where ``options`` don't choose. Its default placer, HeAP, leaves longer nets:
-docs/synthesis.md."""
+docs/synthesis.md. router2 looks at time only with the last one."""
 _CROWDED = 0.75
 """Share of the block RAMs from which on they get their sites from `sw.fpga.floorplan`."""
+_FLOORPLAN = "floorplan.json"
 _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
 
@@ -112,7 +113,7 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
     for option, choice in _CHOICES.items():
         if not any(given.partition("=")[0] == option for given in options):
-            arguments += [option, choice]
+            arguments += [option, *choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool),
                                      *([inspect.getsource(floorplan)] * crowded)])
@@ -124,6 +125,7 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
             netlist = _floorplan(tool, arguments, netlist, work, step)
         tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
                          "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
+        (work / _FLOORPLAN).unlink(missing_ok=True)
         told = json.loads(report.read_text())
         used = {cell: entry["used"] for cell, entry in told["utilization"].items()}
         figures = {resource: used.get(cell, 0) for resource, cell in (
@@ -140,7 +142,7 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
 def _floorplan(tool: str, arguments: list[str], netlist: Path, work: Path,
                step: tools.Step) -> Path:
     """Place a netlist, and return it with the sites that its block RAMs are to have then."""
-    placed, result = work / "placed.json", work / "floorplan.json"
+    placed, result = work / "placed.json", work / _FLOORPLAN
     tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
               work / "placer.log", step, seconds=LIMIT)
     sites, before, after = floorplan.assign(json.loads(placed.read_text()))

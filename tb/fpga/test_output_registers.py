@@ -34,9 +34,11 @@ REGISTERS = {
     "read at once, too": ("always @(posedge clk) q <= read; assign z = read;", None),
     "another clock": ("always @(posedge other) q <= read; assign z = 0;", None),
     "enabled by 0": ("always @(posedge clk) if (!p) q <= read; assign z = 0;", None),
-    "two enables": (
-        "always @(posedge clk) begin if (p) q[15:0] <= read[15:0]; "
-        "if (we) q[WIDTH-1:16] <= read[WIDTH-1:16]; end assign z = 0;", None),
+    "two enables": ("""always @(posedge clk) begin
+        if (p) q[15:0] <= read[15:0];
+        if (we) q[WIDTH-1:16] <= read[WIDTH-1:16];
+    end
+    assign z = 0;""", None),
 }
 
 

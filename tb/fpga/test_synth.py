@@ -20,17 +20,27 @@ if "--version" in sys.argv:
 print("3.1. Executing PROC pass (convert processes to netlists).")
 script = sys.argv[2]
 open("{calls}", "a").write("yosys\\n")
-cells = {{f"dut.a.x{{n}}": {{"type": kind, "port_directions": {{}}, "connections": {{}}}}
+cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010"}},
+                            "attributes": {{}}, "port_directions": {{"DI": "input"}},
+                            "connections": {{"DI": []}}}}
          for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
 open(re.search("write_json (.*)", script)[1], "w").write(
-    json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}}}}}}}))
+    json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}, "ports": {{}}}}}}}}))
 """
 NEXTPNR = """#!/usr/bin/env python3
 import json, sys
 if "--version" in sys.argv:
     print("nextpnr 0.1")
     raise SystemExit
-open("{calls}", "a").write("nextpnr\\n")
+cells = json.load(open(sys.argv[sys.argv.index("--json") + 1]))["modules"]["top"]["cells"]
+sites = [cell["attributes"]["BEL"] for cell in cells.values() if "BEL" in cell["attributes"]]
+open("{calls}", "a").write("-".join(["nextpnr", *sites]) + "\\n")
+if "--no-route" in sys.argv:
+    for name, cell in cells.items():
+        cell["attributes"] = {{"NEXTPNR_BEL": "X4/Y22/EBR0"}}
+    json.dump({{"modules": {{"top": {{"cells": cells}}}}}},
+              open(sys.argv[sys.argv.index("--write") + 1], "w"))
+    raise SystemExit
 open("{calls}.arguments", "w").write(" ".join(sys.argv[1:]))
 path = [{{"delay": 1.25, "type": "logic", "to": {{"cell": "dut.compute.engine.group_1.row"}}}}]
 json.dump({{"utilization": {{"TRELLIS_COMB": {{"used": 7}}, "DP16KD": {{"used": 1}}}},
@@ -103,11 +113,20 @@ def test_what_was_done_is_not_done_again(flow: Path) -> None:
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
     told = flow.with_suffix(".arguments")
     assert synth.main(ARGUMENTS) == 0
-    assert "--router router2 --placer static" in told.read_text()
+    assert "--router router2 --placer static --tmg-ripup" in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--placer", "heap"]) == 0
     assert "--placer heap" in told.read_text() and "static" not in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--router=router1"]) == 0
     assert "router2" not in told.read_text() and "--placer static" in told.read_text()
+
+
+def test_block_rams_of_a_crowded_device_get_sites(
+        flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is placed twice; the second time, they are where the best assignment has them."""
+    monkeypatch.setattr(synth, "_CROWDED", 0)
+    assert synth.main(ARGUMENTS) == 0
+    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr-X4/Y22/EBR0"]
+    assert not [*tmp_path.rglob("placed.json"), *tmp_path.rglob("floorplan.json")]
 
 
 def test_only_resources(flow: Path, tmp_path: Path) -> None:
