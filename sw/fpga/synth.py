@@ -39,9 +39,9 @@ OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")
 LIMIT = 4 * 3600
 """Seconds that a tool may take."""
-_CHOICES = {"--router": ("router2",), "--placer": ("static",), "--tmg-ripup": ()}
+_CHOICES = {"--router": "router2", "--placer": "static"}
 """Of nextpnr, where ``options`` don't choose. Its default placer, HeAP, leaves longer nets:
-docs/synthesis.md. router2 looks at time only with the last one."""
+docs/synthesis.md."""
 _CROWDED = 0.75
 """Share of the block RAMs from which on they get their sites from `sw.fpga.floorplan`."""
 _FLOORPLAN = "floorplan.json"
@@ -113,7 +113,7 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
     for option, choice in _CHOICES.items():
         if not any(given.partition("=")[0] == option for given in options):
-            arguments += [option, *choice]
+            arguments += [option, choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool),
                                      *([inspect.getsource(floorplan)] * crowded)])

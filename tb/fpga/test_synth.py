@@ -113,7 +113,7 @@ def test_what_was_done_is_not_done_again(flow: Path) -> None:
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
     told = flow.with_suffix(".arguments")
     assert synth.main(ARGUMENTS) == 0
-    assert "--router router2 --placer static --tmg-ripup" in told.read_text()
+    assert "--router router2 --placer static" in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--placer", "heap"]) == 0
     assert "--placer heap" in told.read_text() and "static" not in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--router=router1"]) == 0
