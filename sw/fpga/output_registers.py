@@ -59,9 +59,9 @@ def _register(cells: dict, sinks: list[tuple[str, str]]) -> str | None:
     if len(sinks) != 1 or sinks[0][1] != "DI":
         return None
     cell = cells[sinks[0][0]]
-    if cell["type"] != "TRELLIS_FF" or cell["parameters"]["LSRMUX"] != "LSR" \
-            or cell["connections"].get("LSR", ["0"]) != ["0"]:
-        return None
+    if cell["type"] != "TRELLIS_FF" or cell["connections"].get("LSR", ["0"]) != ["0"] \
+            or (cell["parameters"]["LSRMUX"], cell["parameters"]["REGSET"]) != ("LSR", "RESET"):
+        return None  # with a reset, or 1 at first
     return sinks[0][0]
 
 

@@ -3,18 +3,17 @@
 
 import copy
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sw.fpga import folding, tools
 from sw.fpga.folding import fold
-from sw.fpga.targets import get_target
+from tb.fpga.netlists import synthesised
 
-FOLDER = Path(__file__).resolve().parents[2] / "build"
+pytestmark = pytest.mark.usefixtures("short_paths")
 WIDTH = 8
 DESIGN = f"""
 module top(input [{WIDTH - 1}:0] a, b, c, input p, q, r, output [{WIDTH - 1}:0] y);
@@ -36,20 +35,8 @@ FOLDED = {  # the expression, and LUTs that a bit loses
 }
 
 
-@pytest.fixture(autouse=True)
-def _folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder of the project, with short names: YoWASP's tools see no path in /tmp."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        monkeypatch.chdir(folder)
-        yield
-
-
-def synthesised(expression: str) -> dict:
-    Path("d.v").write_text(DESIGN.replace("EXPRESSION", expression))
-    script = f"read_verilog d.v; {get_target('ecp5-85k').script()}; write_json n.json"
-    tools.run("yosys", ["-p", script], Path("log"), lambda *_: None, seconds=120)
-    return json.loads(Path("n.json").read_text())
+def design(expression: str) -> dict:
+    return synthesised(DESIGN.replace("EXPRESSION", expression))
 
 
 def equal(before: dict, after: dict) -> bool:
@@ -73,7 +60,7 @@ def equal(before: dict, after: dict) -> bool:
 @pytest.mark.parametrize("name", FOLDED)
 def test_nothing_changes(name: str) -> None:
     expression, gain = FOLDED[name]
-    before = synthesised(expression)
+    before = design(expression)
     after = copy.deepcopy(before)
     gone = fold(after)
     kinds = [Counter(cell["type"] for cell in netlist["modules"]["top"]["cells"].values())
@@ -85,7 +72,7 @@ def test_nothing_changes(name: str) -> None:
 
 
 def test_a_lut_with_other_sinks_stays() -> None:
-    netlist = synthesised(FOLDED["mask"][0])
+    netlist = design(FOLDED["mask"][0])
     top = netlist["modules"]["top"]
     net = next(cell["connections"]["Z"][0] for cell in top["cells"].values()
                if cell["type"] == "LUT4")
@@ -101,7 +88,7 @@ def test_a_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def planted(*arguments: object) -> object:
             plan = original(*arguments)
             return plan and plan._replace(table=plan.table ^ 0xF)
-        netlist = synthesised(FOLDED["mask"][0])
+        netlist = design(FOLDED["mask"][0])
     else:
         def planted(cells: dict, lut: str, adder: str, port: str) -> object:
             cells = copy.deepcopy(cells)
@@ -109,7 +96,7 @@ def test_a_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
             half[f"C{port[1]}"] = [str(1 - int(half[f"C{port[1]}"][0]))]
             plan = original(cells, lut, adder, port)
             return plan and plan._replace(table=plan.table ^ 0xFFFF)
-        netlist = synthesised(FOLDED["choice of what is subtracted"][0])
+        netlist = design(FOLDED["choice of what is subtracted"][0])
     monkeypatch.setattr(folding, "_plan", planted)
     after = copy.deepcopy(netlist)
     assert fold(after) > 0

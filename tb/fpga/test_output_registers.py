@@ -2,19 +2,14 @@
 """The register behind a block RAM goes into it where it can, and only there."""
 
 import copy
-import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from sw.fpga import tools
 from sw.fpga.output_registers import absorb
-from sw.fpga.targets import get_target
+from tb.fpga.netlists import synthesised
 
-FOLDER = Path(__file__).resolve().parents[2] / "build"
+pytestmark = pytest.mark.usefixtures("short_paths")
 DESIGN = """
 module top(input clk, other, we, re, p, input [9:0] wa, ra, input [WIDTH-1:0] wd,
            output reg [WIDTH-1:0] q, output [WIDTH-1:0] z);
@@ -31,6 +26,7 @@ REGISTERS = {
     "plain": ("always @(posedge clk) q <= read; assign z = 0;", "1"),
     "enabled": ("always @(posedge clk) if (p) q <= read; assign z = 0;", "p"),
     "reset": ("always @(posedge clk) if (p) q <= 0; else q <= read; assign z = 0;", None),
+    "1 at first": ("initial q = ~0; always @(posedge clk) q <= read; assign z = 0;", None),
     "read at once, too": ("always @(posedge clk) q <= read; assign z = read;", None),
     "another clock": ("always @(posedge other) q <= read; assign z = 0;", None),
     "enabled by 0": ("always @(posedge clk) if (!p) q <= read; assign z = 0;", None),
@@ -42,20 +38,8 @@ REGISTERS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder of the project, with short names: YoWASP's tools see no path in /tmp."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        monkeypatch.chdir(folder)
-        yield
-
-
-def synthesised(register: str, width: int) -> dict:
-    Path("d.v").write_text(DESIGN.replace("REGISTER", register).replace("WIDTH", str(width)))
-    script = f"read_verilog d.v; {get_target('ecp5-85k').script()}; write_json n.json"
-    tools.run("yosys", ["-p", script], Path("log"), lambda *_: None, seconds=120)
-    return json.loads(Path("n.json").read_text())
+def design(register: str, width: int) -> dict:
+    return synthesised(DESIGN.replace("REGISTER", register).replace("WIDTH", str(width)))
 
 
 def kinds(netlist: dict) -> Counter:
@@ -66,7 +50,7 @@ def kinds(netlist: dict) -> Counter:
 def test_where_it_can(name: str) -> None:
     register, enable = REGISTERS[name]
     width = 32 if name == "two enables" else 128
-    netlist = synthesised(register, width)
+    netlist = design(register, width)
     before = copy.deepcopy(netlist)
     top = netlist["modules"]["top"]
     gone = absorb(netlist)
@@ -89,7 +73,7 @@ def test_where_it_can(name: str) -> None:
 
 
 def test_each_bit_stays_in_its_place() -> None:
-    netlist = synthesised(REGISTERS["plain"][0], 128)
+    netlist = design(REGISTERS["plain"][0], 128)
     cells = netlist["modules"]["top"]["cells"]
     places = {}
     for cell in cells.values():

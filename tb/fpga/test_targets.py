@@ -1,18 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the flow asks of yosys beyond its defaults has its effect."""
 
-import json
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from sw.fpga import tools
-from sw.fpga.targets import get_target
+from tb.fpga.netlists import synthesised
 
-FOLDER = Path(__file__).resolve().parents[2] / "build"
+pytestmark = pytest.mark.usefixtures("short_paths")
 DESIGN = """
 module top(input clk, input reset, input enable, input [{high}:0] d,
            output reg [{high}:0] q, output reg [{high}:0] r);
@@ -26,22 +21,10 @@ endmodule
 """
 
 
-@pytest.fixture(autouse=True)
-def _folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Work in a folder of the project, with short names: YoWASP's tools see no path in /tmp."""
-    FOLDER.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
-        monkeypatch.chdir(folder)
-        yield
-
-
 def cells(name: str, width: int) -> list[tuple[str, dict[str, list]]]:
     """Type and connections of what the target makes of a delay of two, a register with an enable
     and one with a reset."""
-    Path("d.v").write_text(DESIGN.format(high=width - 1))
-    script = f"read_verilog d.v; {get_target(name).script()}; write_json n.json"
-    tools.run("yosys", ["-p", script], Path("log"), lambda *_: None, seconds=120)
-    found = json.loads(Path("n.json").read_text())["modules"]["top"]["cells"].values()
+    found = synthesised(DESIGN.format(high=width - 1), name)["modules"]["top"]["cells"].values()
     return [(cell["type"], cell["connections"]) for cell in found]
 
 
