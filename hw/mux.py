@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Choosing one of several values, and asking whether there is one."""
+"""Choosing one of several values, asking whether there is one, and joining them."""
 
 from amaranth import *
 
-__all__ = ["at_most_one", "select"]
+__all__ = ["at_most_one", "select", "union"]
 
 
 def select(index, values):
@@ -29,3 +29,11 @@ def at_most_one(value):
         nodes = [(a | b, more | most | (a & b)) for (a, more), (b, most)
                  in zip(nodes[::2], nodes[1::2], strict=True)]
     return ~nodes[0][1]
+
+
+def union(values):
+    """Return the bits that are set in any of the values."""
+    total = values[0]
+    for value in values[1:]:
+        total = total | value
+    return total

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from hw.contexts import Contexts
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
 from hw.lif.plan import RECURRENCE, BeatPlan
+from hw.mux import union
 from hw.presets import Preset
 from hw.round_robin import RoundRobin
 
@@ -68,7 +69,7 @@ class ResultArbiter(wiring.Component):
         move, finished = Signal(), Signal()
         m.d.comb += [
             chooser.request.eq(self.valid & ~Mux(now_valid, now, 0)
-                               & ~_union(recent)),
+                               & ~union(recent)),
             move.eq(~now_valid | finished), chooser.take.eq(move),
         ]
         m.d.sync += [recent[0].eq(Mux(finished, now, 0))]
@@ -108,12 +109,3 @@ class ResultArbiter(wiring.Component):
             self.last.eq(last_part & last_repeat), self.free.eq(Mux(finished, now, 0)),
         ]
         return m
-
-
-def _union(masks):
-    """Return the union of masks."""
-    total = masks[0]
-    for mask in masks[1:]:
-        total = total | mask
-    return total
-

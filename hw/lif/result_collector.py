@@ -5,7 +5,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.mux import select
+from hw.mux import select, union
 from hw.presets import Preset
 
 __all__ = ["ResultCollector"]
@@ -68,15 +68,8 @@ class ResultCollector(wiring.Component):
             level.append(register(f"picked_{group}", picked))
         # as few are joined first as leave no more than the second step takes; the others wait
         joins = -(-max(0, preset.groups - _FAN_IN) // (_FAN_IN - 1))
-        values = [_union(level[n * _FAN_IN:(n + 1) * _FAN_IN]) for n in range(joins)]
+        values = [union(level[n * _FAN_IN:(n + 1) * _FAN_IN]) for n in range(joins)]
         level = [register(f"joined_{n}", value)
                  for n, value in enumerate(values + level[joins * _FAN_IN:])]
-        m.d.comb += self.sums.eq(register("all_joined", _union(level)))
+        m.d.comb += self.sums.eq(register("all_joined", union(level)))
         return m
-
-
-def _union(values):
-    total = values[0]
-    for value in values[1:]:
-        total = total | value
-    return total

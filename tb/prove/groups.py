@@ -25,7 +25,7 @@ _PARTS = MINUTE.beats_per_tile
     Bug("a repeat too few", "last_repeat.eq(repeat == repeats_last)",
         "last_repeat.eq(repeat + 1 == repeats_last)"),
     Bug("a beat before the writer is free", "go.eq(now_valid & ready)", "go.eq(now_valid)"),
-    Bug("a result is chosen twice", "& ~_union(recent))", ")"),
+    Bug("a result is chosen twice", "& ~union(recent))", ")"),
     Bug("a result is freed with every part", "self.free.eq(Mux(finished, now, 0))",
         "self.free.eq(Mux(go, now, 0))"),
     Bug("another group takes over within a result", "move.eq(~now_valid | finished)",
