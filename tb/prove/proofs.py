@@ -24,7 +24,7 @@ UNPROVED = {
     "hw.lif.level_array.LevelArray": "arithmetic in a pipeline that never waits; `epilogue` bench",
     "hw.lif.neuron_array.NeuronArray": "arithmetic in a pipeline that never waits; `lif` bench",
     "hw.lif.result_collector.ResultCollector":
-        "a choice in a pipeline that never waits; `epilogue` bench",
+        "a choice in a pipeline that never waits; tb/lif/test_result_collector.py",
     "hw.lif.writer.ResultWriter": "a pipeline that never waits; `epilogue` bench",
     "hw.sdsa.count_matrix.CountMatrix": "arithmetic and hazards of counts; `sdsa` bench",
 }
