@@ -89,7 +89,6 @@ class Compute(wiring.Component):
         for name in ("tag_group", "free"):
             m.d.comb += getattr(engine, name).eq(getattr(epilogue, name))
         m.d.comb += [
-            engine.other_busy.eq(counts.busy),
             engine.other_map_enable.eq(counts.map_enable),
             engine.other_map_address.eq(counts.map_address),
             engine.other_row_enable.eq(counts.read_enable),
@@ -99,6 +98,7 @@ class Compute(wiring.Component):
             out_buffer.read_enable.eq(self.store_enable),
             out_buffer.read_beat.eq(self.store_beat), self.store_data.eq(out_buffer.read_data),
         ]
+        m.d.sync += engine.other_busy.eq(counts.busy)  # reads begin some cycles later
         for bank in range(preset.out_banks):
             for name in ("write_enable", "write_row", "write_data"):
                 m.d.comb += getattr(out_buffer, name)[bank].eq(getattr(epilogue, name)[bank])

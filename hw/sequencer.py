@@ -75,15 +75,26 @@ class Sequencer(wiring.Component):
         # arrival
         beat = Signal(beats, init=1)  # one-hot
         loaded, granted = Signal(), Signal()
-        free, take = Signal(), Signal()
-        m.d.comb += [free.eq(~loaded & ~Mux(slot, used[1], used[0])),
-                     self.i_beat.ready.eq(free), take.eq(self.i_beat.valid & free)]
+        ready, take, last = Signal(), Signal(), Signal()
+        arrived = Signal()  # the last beat is being written
+        m.d.comb += [self.i_beat.ready.eq(ready), take.eq(self.i_beat.valid & ready),
+                     last.eq(take & beat[-1])]
+        m.d.sync += [
+            ready.eq(~loaded & ~arrived & ~Mux(slot, used[1], used[0]) & ~last),
+            arrived.eq(last)]
         with m.If(take):
-            m.d.sync += [beat.eq(beat.rotate_left(1)), loaded.eq(beat[-1])]
-        for number in range(beats):
-            for index in range(2):
-                with m.If(take & beat[number] & (slot == index)):
-                    m.d.sync += contexts[index].word_select(number, bits).eq(self.i_beat.payload)
+            m.d.sync += beat.eq(beat.rotate_left(1))
+        with m.If(arrived):
+            m.d.sync += loaded.eq(1)
+        # contexts lie all over the device: written from registers
+        content = Signal(bits, reset_less=True)
+        m.d.sync += content.eq(self.i_beat.payload)
+        for index, context in enumerate(contexts):
+            places = Signal(beats, name=f"places_{index}")
+            m.d.sync += places.eq(Mux(take & (slot == index), beat, 0))
+            for number in range(beats):
+                with m.If(places[number]):
+                    m.d.sync += context.word_select(number, bits).eq(content)
 
         # semaphores
         m.d.comb += [self.request.eq(loaded & ~granted),
@@ -93,7 +104,11 @@ class Sequencer(wiring.Component):
 
         # start
         flags = Mux(slot, views[1].flags, views[0].flags)
-        is_conv = Mux(slot, views[1].opcode, views[0].opcode) == Opcode.CONV
+        opcode = Mux(slot, views[1].opcode, views[0].opcode)
+        is_conv, fence, pairs = (Signal(name=name) for name in ("is_conv", "fence", "pairs"))
+        m.d.sync += [is_conv.eq(opcode == Opcode.CONV),  # at hand before the grant is
+                     fence.eq(flags[exact_log2(int(Flag.FENCE))]),
+                     pairs.eq(flags[exact_log2(int(Flag.PAIRED))])]
         paired = Signal()  # the last CONV was
         fenced = Signal()  # nothing else may be under way
         begun = Signal()
@@ -104,8 +119,7 @@ class Sequencer(wiring.Component):
         with m.If(~under_way):
             m.d.sync += started.eq(Mux(slot, contexts[1], contexts[0]))
         m.d.comb += [
-            fenced.eq(~is_conv | flags[exact_log2(int(Flag.FENCE))]
-                      | (flags[exact_log2(int(Flag.PAIRED))] != paired)),
+            fenced.eq(~is_conv | fence | (pairs != paired)),
             under_way.eq(Cat(self.conv_start, self.walking, self.count_start,
                              self.counting).any()),
             begun.eq(granted & ~under_way & (~fenced | (used == 0))),
@@ -113,8 +127,8 @@ class Sequencer(wiring.Component):
         ]
         m.d.sync += [self.conv_start.eq(begun & is_conv), self.count_start.eq(begun & ~is_conv)]
         with m.If(begun):
-            m.d.sync += [paired.eq(flags[exact_log2(int(Flag.PAIRED))]),
-                         self.context.eq(slot), slot.eq(~slot), loaded.eq(0), granted.eq(0),
+            m.d.sync += [paired.eq(pairs), self.context.eq(slot), slot.eq(~slot),
+                         loaded.eq(0), granted.eq(0),
                          self.layer.eq(Mux(slot, views[1].layer, views[0].layer))]
             for index in range(2):
                 with m.If(slot == index):
@@ -136,5 +150,5 @@ class Sequencer(wiring.Component):
                     m.d.sync += [used[index].eq(0), oldest.eq(~oldest)]
         m.d.sync += [self.done_valid.eq(ended),
                      self.done_post.eq(Mux(oldest, views[1].post, views[0].post))]
-        m.d.comb += self.idle.eq((used == 0) & ~loaded & beat[0] & ~self.i_beat.valid)
+        m.d.comb += self.idle.eq((used == 0) & ~loaded & ~arrived & beat[0] & ~self.i_beat.valid)
         return m

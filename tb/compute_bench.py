@@ -79,12 +79,12 @@ class Bench:
                 cycles += 1
                 assert cycles < limit, f"no end after {limit} cycles, {len(posts)} posts"
             ctx.set(dut.store_enable, 1)
-            for place, beat in enumerate([*beats, beats[-1]]):
+            for place, beat in enumerate([*beats, beats[-1], beats[-1]], -2):
                 ctx.set(dut.store_beat, beat)
                 await ctx.tick()
-                if place:
+                if place >= 0:
                     data = ctx.get(dut.store_data).to_bytes(preset.beat_bytes, "little")
-                    result[beats[place - 1]] = np.frombuffer(data, np.uint8)
+                    result[beats[place]] = np.frombuffer(data, np.uint8)
 
         simulator = Simulator(dut)
         simulator.add_clock(1e-8)

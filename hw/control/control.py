@@ -146,12 +146,13 @@ class Control(wiring.Component):
         # the compute unit's descriptors, remembered until they end
         computing = unit("computing", Queue(INDEX_BITS, _COMPUTING))
         connect(m, dispatcher.o_index, computing.i)
-        m.d.comb += [computing.o.ready.eq(self.done_valid), run.layer.eq(self.compute_layer),
-                     self.layer.eq(self.compute_layer)]
+        m.d.comb += [computing.o.ready.eq(self.done_valid), run.layer.eq(self.layer)]
+        m.d.sync += self.layer.eq(self.compute_layer)
 
-        # end of the program
-        quiet = Cat(self.load_idle, self.store_idle, self.compute_idle, ~computing.o.valid,
-                    *(~gate.i.valid for gate in gates[:2])).all()
+        # end of the program: END was dispatched long behind what may still be under way
+        quiet = Signal()
+        m.d.sync += quiet.eq(Cat(self.load_idle, self.store_idle, self.compute_idle,
+                                 ~computing.o.valid, *(~gate.i.valid for gate in gates[:2])).all())
         m.d.comb += [end.o.ready.eq(quiet), run.ended.eq(end.o.valid & quiet)]
 
         # errors and progress
@@ -172,7 +173,9 @@ class Control(wiring.Component):
                                   failed_compute.as_value()))
         for number, report in enumerate((*reports, merged)):
             m.d.comb += run.report[number].eq(report)
+        counted = Signal()
+        m.d.sync += counted.eq(self.count_additions.any() | self.count_skipped.any())
         m.d.comb += run.progress.eq(Cat(
-            self.read_beat, self.write_beat, self.count_additions.any(), self.count_skipped.any(),
-            self.done_valid, semaphores.grant.any()).any())
+            self.read_beat, self.write_beat, counted, self.done_valid,
+            semaphores.grant.any()).any())
         return m

@@ -28,7 +28,7 @@ class Dispatcher(wiring.Component):
     """Decodes the program in order, and hands each descriptor to its unit.
 
     Beats for the compute unit are passed on as they come, but for the last one, which waits for
-    the checks. A descriptor takes a cycle for each of its beats and three more (four, where the
+    the checks. A descriptor takes a cycle for each of its beats and four more (five, where the
     last beat holds a field that has limits). One that breaks a rule of hw.limits is reported and
     nothing is dispatched after it; the same holds when the program is exhausted before its END.
     After END nothing is dispatched.
@@ -51,8 +51,9 @@ class Dispatcher(wiring.Component):
             "o_index": Out(stream.Signature(INDEX_BITS)), "o_end": Out(stream.Signature(16)),
             "index": Out(INDEX_BITS), "error": Out(REPORT)})
 
-    def _fault(self, m, words, outside):
-        """Return the error code of a descriptor; ``outside``: a field broke its limit."""
+    def _faults(self, m, words, outside):
+        """Return whether each error holds of a descriptor, by its code, the first to be told
+        first; ``outside``: a field broke its limit."""
         shift = exact_log2(self.axi_bits // 8)
         head = descriptor_layout(LOAD)(words)
         opcode = words[:8]
@@ -64,20 +65,15 @@ class Dispatcher(wiring.Component):
                     m.d.comb += zero.eq(
                         Cat(descriptor_layout(form)(words)[name] == 0 for name in names).any())
         low = Cat(head[name][:shift] for name in ("address", "step_1", "step_2"))
-        faults = (
-            (ErrorCode.BAD_OPCODE, (opcode < min(Opcode)) | (opcode > max(Opcode))),
-            (ErrorCode.ADDRESS_HIGH, transfer & head["address_high"].any()),
-            (ErrorCode.ZERO_COUNT, zero),
-            (ErrorCode.BAD_TARGET,
-             (opcode == Opcode.LOAD) & (head["target"] > max(Target))),
-            (ErrorCode.MISALIGNED, transfer & low.any()),
-            (ErrorCode.BUFFER_RANGE, transfer & head["buffer"][BEAT_BITS:].any()),
-            (ErrorCode.FIELD_RANGE, outside),
-        )
-        fault = C(0, 8)
-        for code, holds in reversed(faults):
-            fault = Mux(holds, code, fault)
-        return fault
+        return {
+            ErrorCode.BAD_OPCODE: (opcode < min(Opcode)) | (opcode > max(Opcode)),
+            ErrorCode.ADDRESS_HIGH: transfer & head["address_high"].any(),
+            ErrorCode.ZERO_COUNT: zero,
+            ErrorCode.BAD_TARGET: (opcode == Opcode.LOAD) & (head["target"] > max(Target)),
+            ErrorCode.MISALIGNED: transfer & low.any(),
+            ErrorCode.BUFFER_RANGE: transfer & head["buffer"][BEAT_BITS:].any(),
+            ErrorCode.FIELD_RANGE: outside,
+        }
 
     def _outside(self, m, words, last, came):
         """Return whether a field of a CONV or KTV broke its limit, two cycles after its beat.
@@ -131,18 +127,24 @@ class Dispatcher(wiring.Component):
                     m.d.comb += output.payload[name].eq(head[name])
         m.d.comb += [self.o_index.payload.eq(self.index), self.o_end.payload.eq(head["wait"])]
 
-        fault = Signal(8)
+        faults = self._faults(m, words, self._outside(m, words, last, came))
+        holds = Signal(len(faults), reset_less=True)
+        fault, found, faulty = Signal(8), Signal(8), Signal()
+        for number, code in reversed([*enumerate(faults)]):
+            with m.If(holds[number]):
+                m.d.comb += found.eq(code)
         route = Signal(4)  # one-hot: load, store, compute, end
         m.d.sync += [
             came.eq(Mux(self.i.valid & self.i.ready, place, 0)),
-            fault.eq(self._fault(m, words, self._outside(m, words, last, came))),
+            holds.eq(Cat(faults.values())), fault.eq(found), faulty.eq(holds.any()),
             route.eq(Cat(words[:8] == Opcode.LOAD, words[:8] == Opcode.STORE, for_compute,
                          words[:8] == Opcode.END))]
         begun = Signal()  # the first beat has been taken
         outputs = (self.o_load, self.o_store, self.o_index, self.o_end)
+        given = Signal(len(outputs))  # to the unit's queue, from a register: it is far away
         ready = Signal()
-        m.d.comb += ready.eq(Cat(
-            chosen & output.ready for chosen, output in zip(route, outputs, strict=True)).any())
+        m.d.comb += ready.eq((given & Cat(output.ready for output in outputs)).any())
+        m.d.comb += [output.valid.eq(here) for output, here in zip(outputs, given, strict=True)]
         held = Signal()  # a beat that is to be passed on to compute
         m.d.comb += self.o_compute.payload.eq(last)
         with m.FSM():
@@ -170,21 +172,22 @@ class Dispatcher(wiring.Component):
             with m.State("WATCH"):
                 m.next = "CHECK"
             with m.State("CHECK"):
+                m.next = "DECIDE"
+            with m.State("DECIDE"):
+                m.d.sync += given.eq(Mux(holds.any(), 0, route))
                 m.next = "ROUTE"
             with m.State("ROUTE"):
-                with m.If(fault != 0):
+                with m.If(faulty):
                     m.d.sync += [self.error.code.eq(fault), self.error.index.eq(self.index),
                                  self.error.layer.eq(head["layer"])]
                     m.next = "STOP"
-                with m.Else():
-                    for chosen, output in zip(route, outputs, strict=True):
-                        m.d.comb += output.valid.eq(chosen)
-                    with m.If(ready):
-                        m.next = "BEATS"
-                        with m.If(route[2]):
-                            m.next = "LAST-BEAT"
-                        with m.If(route[3]):
-                            m.next = "STOP"
+                with m.Else(), m.If(ready):
+                    m.d.sync += given.eq(0)
+                    m.next = "BEATS"
+                    with m.If(route[2]):
+                        m.next = "LAST-BEAT"
+                    with m.If(route[3]):
+                        m.next = "STOP"
             with m.State("LAST-BEAT"):
                 m.d.comb += self.o_compute.valid.eq(1)
                 with m.If(self.o_compute.ready):

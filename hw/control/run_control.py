@@ -59,6 +59,10 @@ class RunControl(wiring.Component):
         with m.Elif(patience != 0):
             m.d.sync += patience.eq(patience - 1)
 
+        # drained, and nothing was begun since
+        quiet = Signal()
+        m.d.sync += quiet.eq(self.drained & self.stop)
+
         resetting = Signal()
         m.d.comb += self.irq.eq(self.status_irq & ((self.status_done & self.irq_enable_done)
                                                    | (self.status_error & self.irq_enable_error)))
@@ -119,7 +123,7 @@ class RunControl(wiring.Component):
                     m.d.sync += resetting.eq(1)
                 with m.If(expired & self.status_error):
                     m.d.sync += self.status_irq.eq(1)
-                with m.If(self.drained):
+                with m.If(quiet):
                     m.d.sync += self.status_busy.eq(0)
                     with m.If(resetting | self.control_soft_reset):
                         forget()

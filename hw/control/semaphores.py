@@ -14,7 +14,8 @@ class Semaphores(wiring.Component):
     """Counters that descriptors wait for and raise.
 
     A request is granted when each semaphore of its mask is above 0; each is then lowered by 1.
-    One grant in two cycles, the lowest numbered client first. A post raises each semaphore of
+    A request is looked at in the cycle after it came, and granted in the next; one grant in two
+    cycles, the lowest numbered client first. A post raises each semaphore of
     its mask by 1 in the next cycle; posts of several clients add up. Raising one beyond 255 is
     an overflow. Reset sets all to 0.
 
@@ -36,7 +37,12 @@ class Semaphores(wiring.Component):
         m = Module()
         value = [Signal(_WIDTH, name=f"value_{index}") for index in range(self.count)]
         above = Signal(self.count)  # value != 0, from a register
-        satisfied = Cat(self.request[waiter] & ~(self.wait[waiter] & ~above).any()
+        asked = Signal(self.waiters)  # masks come out of queues: registers behind these
+        masks = [Signal(self.count, name=f"mask_{index}", reset_less=True)
+                 for index in range(self.waiters)]
+        m.d.sync += [asked.eq(self.request & ~self.grant),
+                     *(mask.eq(wait) for mask, wait in zip(masks, self.wait, strict=True))]
+        satisfied = Cat(asked[waiter] & ~(masks[waiter] & ~above).any()
                         for waiter in range(self.waiters))
         chosen = Signal(self.waiters)
         lowered = Signal(self.count)  # by the grant of this cycle
@@ -45,7 +51,7 @@ class Semaphores(wiring.Component):
         m.d.sync += [self.grant.eq(chosen), lowered.eq(0)]
         for waiter in range(self.waiters):
             with m.If(chosen[waiter]):
-                m.d.sync += lowered.eq(self.wait[waiter])
+                m.d.sync += lowered.eq(masks[waiter])
         post = [Signal(self.count, name=f"post_{index}") for index in range(self.posters)]
         m.d.sync += [post[poster].eq(self.post[poster]) for poster in range(self.posters)]
         for index, number in enumerate(value):

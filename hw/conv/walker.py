@@ -61,7 +61,8 @@ class PixelWalker(wiring.Component):
                      string.eq(d.string_words + 1)]
         m.d.comb += paired.eq(d.flags[exact_log2(int(Flag.PAIRED))])
         two = Signal()  # pixels of the job: 2
-        m.d.comb += two.eq(paired & (columns != 0))
+        more = Signal()  # columns != 0
+        m.d.comb += two.eq(paired & more)
         few = Mux(paired, 1, 0)  # pixels behind the first of a row's last job
 
         def times(step):
@@ -82,8 +83,8 @@ class PixelWalker(wiring.Component):
                      move.eq(~job_valid | skid.i.ready)]
         with m.If(self.start):
             m.d.sync += [
-                active.eq(1), columns.eq(d.columns - 1), rows.eq(d.rows - 1),
-                images.eq(d.images - 1), last_column.eq(d.columns <= 1 + few),
+                active.eq(1), columns.eq(d.columns - 1), more.eq(d.columns != 1),
+                rows.eq(d.rows - 1), images.eq(d.images - 1), last_column.eq(d.columns <= 1 + few),
                 last_row.eq(d.rows == 1), last_image.eq(d.images == 1),
                 x.eq(d.x_start), y.eq(d.y_start), plane_base.eq(d.map_base),
                 psum.eq(d.psum_base), residual.eq(d.residual_base), value.eq(d.value_base),
@@ -91,8 +92,8 @@ class PixelWalker(wiring.Component):
             ]
         with m.Elif(active & move):
             m.d.sync += [
-                columns.eq(columns - 1 - few), last_column.eq(columns <= Mux(paired, 3, 1)),
-                x.eq(x + times(d.x_step)),
+                columns.eq(columns - 1 - few), more.eq(columns != 1 + few),
+                last_column.eq(columns <= Mux(paired, 3, 1)), x.eq(x + times(d.x_step)),
                 word.eq(word + times(d.word_column_step)),
                 psum.eq(psum + times(d.psum_pixel_step)),
                 residual.eq(residual + times(d.residual_pixel_step)),
@@ -100,7 +101,8 @@ class PixelWalker(wiring.Component):
             ]
             with m.If(last_column):
                 m.d.sync += [
-                    columns.eq(columns_last), last_column.eq(columns_last <= few), x.eq(d.x_start),
+                    columns.eq(columns_last), more.eq(columns_last != 0),
+                    last_column.eq(columns_last <= few), x.eq(d.x_start),
                     rows.eq(rows - 1), last_row.eq(rows == 1), y.eq(y + d.y_step),
                     word.eq(row_word + d.word_row_step), row_word.eq(row_word + d.word_row_step),
                 ]

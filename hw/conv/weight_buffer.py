@@ -66,6 +66,7 @@ class WeightBuffer(wiring.Component):
         # copy lies beside it, and whether it writes is known at the beginning of the cycle.
         waiting, joins, go = Signal(), Signal(), Signal()
         first = _Write(preset, "write_in")
+        first.part = Signal(len(self.write_part), name="write_in_part", reset_less=True)
         m.d.comb += [joins.eq(waiting & self.write_valid & ~first.part.all()
                               & (self.write_row == first.row)),
                      go.eq(waiting & ~joins)]
@@ -77,30 +78,32 @@ class WeightBuffer(wiring.Component):
                 m.d.sync += first.word.word_select(part, size).eq(
                     self.write_data.word_select(part, size))
         gathered = _Write(preset, "write_gathered")
-        m.d.sync += gathered.take(Cat(go & ~first.row[-1], go & first.row[-1]), first.row,
-                                  first.part, first.word)
+        m.d.sync += gathered.take(first.row, [
+            Mux(go & (first.row[-1] == bank), first.part, 0) for bank in range(2)], first.word)
         chain = [gathered]
         copies = (groups + 1) // 2
         for copy in range(copies):
             old, new = chain[-1], _Write(preset, f"write_{copy}")
-            m.d.sync += new.take(old.banks, old.row, old.part, old.word)
+            m.d.sync += new.take(old.row, old.enables, old.word)
             chain.append(new)
-            m.d.comb += self.hold[2 * copy].eq((old.banks & self.wants[2 * copy]).any())
+            m.d.comb += self.hold[2 * copy].eq(
+                (old.banks & self.wants[2 * copy]).any())
 
         upper_s1 = Signal(groups)
         for copy, write_now in enumerate(chain[1:]):
             pair = [g for g in (2 * copy, 2 * copy + 1) if g < groups]
             found = []
             for index in range(2):
-                writing = write_now.banks[index]
+                # the port's address comes from one register, its enables from others
+                writing = write_now.enables[index].any()
                 memory = block_memory(m, f"copy_{copy}_bank_{index}", preset.weight_row_bits,
                                       preset.weight_rows // 2)
                 write = memory.write_port(granularity=preset.axi_bits)
                 address = Signal(len(write.addr), name=f"address_{copy}_{index}")
                 m.d.comb += [
-                    address.eq(Mux(writing, write_now.row, self.row[pair[0]])),
+                    address.eq(Mux(write_now.banks[index], write_now.row, self.row[pair[0]])),
                     write.addr.eq(address), write.data.eq(write_now.word),
-                    write.en.eq(Mux(writing, write_now.part, 0)),
+                    write.en.eq(write_now.enables[index]),
                 ]
                 found.append([
                     block_read(m, memory, f"read_{group}_{index}",
@@ -121,15 +124,18 @@ class WeightBuffer(wiring.Component):
 
 
 class _Write:
-    """A beat on its way to the copies; ``banks``: one-hot, the bank that it is written to now."""
+    """A beat on its way to the copies; ``banks``: one-hot, the bank that it is written to now, and
+    ``enables`` its parts there."""
 
     def __init__(self, preset, name):
-        self.banks = Signal(2, name=f"{name}_banks")
         self.row = Signal(exact_log2(preset.weight_rows), name=f"{name}_row", reset_less=True)
-        self.part = Signal(preset.weight_row_bits // preset.axi_bits, name=f"{name}_part",
-                           reset_less=True)
+        self.banks = Signal(2, name=f"{name}_banks")
+        self.enables = [Signal(preset.weight_row_bits // preset.axi_bits,
+                               name=f"{name}_enables_{bank}") for bank in range(2)]
         self.word = Signal(preset.weight_row_bits, name=f"{name}_word", reset_less=True)
 
-    def take(self, banks, row, part, word):
+    def take(self, row, enables, word):
         """Return the assignments that fill it."""
-        return [self.banks.eq(banks), self.row.eq(row), self.part.eq(part), self.word.eq(word)]
+        return [self.row.eq(row), self.word.eq(word),
+                self.banks.eq(Cat(parts.any() for parts in enables)),
+                *(mine.eq(theirs) for mine, theirs in zip(self.enables, enables, strict=True))]

@@ -121,8 +121,8 @@ class WindowReader(wiring.Component):
             "group": groups, "joined": groups, "context": 1, "words": banks, "odd_words": banks,
             "two": 1, "row": len(row.row), "marks": 1,
             "minus": 1, "depthwise": 1, "unsigned": 1, "mask_bit": 5, "double": 4, "end": 1})
-        stages = [Signal(stage, name=f"read_s{n}", reset_less=True) for n in range(_LATENCY + 1)]
-        stage_valid = Signal(_LATENCY + 1)
+        stages = [Signal(stage, name=f"read_s{n}", reset_less=True) for n in range(_LATENCY + 2)]
+        stage_valid = Signal(_LATENCY + 2)
         begun, ends = stages[0], row.last & short
         m.d.comb += [self.read_enable.eq(stage_valid[0])]
         m.d.sync += [
@@ -143,17 +143,24 @@ class WindowReader(wiring.Component):
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(stages)]
 
         # Entries: words beyond the row count as 0; what has no set bit and no mark is dropped.
+        late = stages[-2]
+        joins = late.joined.any()
+        words = [Signal(WORD_BITS, name=f"word_{bank}", reset_less=True) for bank in range(banks)]
+        nonzero, odd_nonzero = (Signal(banks, name=name, reset_less=True)
+                                for name in ("which", "odd_which"))
+        m.d.sync += [word.eq(read) for word, read in zip(words, self.read_data, strict=True)]
+        m.d.sync += [
+            nonzero.eq(self.read_nonzero & late.words),
+            odd_nonzero.eq(self.read_nonzero & Mux(joins, late.odd_words, late.words))]
         last = stages[-1]
-        nonzero, odd_nonzero = Signal(banks), Signal(banks)
-        keep, odd_keep, joins = Signal(), Signal(), Signal()
+        joins = last.joined.any()
+        keep, odd_keep = Signal(), Signal()
         m.d.comb += [
-            nonzero.eq(self.read_nonzero & last.words), joins.eq(last.joined.any()),
-            odd_nonzero.eq(self.read_nonzero & Mux(joins, last.odd_words, last.words)),
+            keep.eq(stage_valid[-1] & (nonzero.any() | last.marks)),
             odd_keep.eq(stage_valid[-1] & last.two & (odd_nonzero.any() | last.marks))]
         entry = Signal(self.entry.shape(), name="found", reset_less=True)
         m.d.comb += self.entry.eq(entry)
-        m.d.sync += [entry.words[bank].eq(self.read_data[bank]) for bank in range(banks)]
-        m.d.comb += keep.eq(stage_valid[-1] & (nonzero.any() | last.marks))
+        m.d.sync += [entry.words[bank].eq(word) for bank, word in enumerate(words)]
         m.d.sync += [
             self.nonzero.eq(nonzero), self.odd_nonzero.eq(odd_nonzero),
             self.entry_valid.eq(Mux(keep, last.group, 0) | Mux(odd_keep, last.joined, 0)),
@@ -162,13 +169,17 @@ class WindowReader(wiring.Component):
             *(entry[name].eq(last[name]) for name in (
                 "row", "context", "minus", "depthwise", "unsigned", "mask_bit", "double", "end")),
         ]
-        dropped = Signal(groups)
-        m.d.sync += dropped.eq(Mux(stage_valid[-1] & ~keep, last.group, 0)
-                               | Mux(stage_valid[-1] & ~odd_keep, last.joined, 0))
-        m.d.sync += self.skipped.eq(Mux(
-            stage_valid[-1], sum((last.words & ~nonzero)[bank] for bank in range(banks)) + Mux(
-                last.two, sum((last.odd_words & ~odd_nonzero)[bank] for bank in range(banks)), 0),
-            0))
+        drop, odd_drop = Signal(), Signal()
+        group, joined = Signal(groups, reset_less=True), Signal(groups, reset_less=True)
+        zeros, odd_zeros = Signal(banks), Signal(banks)
+        m.d.sync += [
+            drop.eq(stage_valid[-1] & ~keep), group.eq(last.group),
+            odd_drop.eq(stage_valid[-1] & ~odd_keep), joined.eq(last.joined),
+            zeros.eq(Mux(stage_valid[-1], last.words & ~nonzero, 0)),
+            odd_zeros.eq(Mux(stage_valid[-1] & last.two, last.odd_words & ~odd_nonzero, 0)),
+            self.skipped.eq(sum(bit for bit in Cat(zeros, odd_zeros))),
+        ]
+        dropped = Mux(drop, group, 0) | Mux(odd_drop, joined, 0)
         self._count_room(m, contexts, picker, row_valid, row, ends, dropped)
         return m
 

@@ -27,7 +27,7 @@ class Store(wiring.Component):
 
     Members: ``i`` transfers whose waits are satisfied; ``o_burst``, ``o_data``, ``done``,
     ``failed`` the memory port; ``store_beat``, ``store_enable``, ``store_data`` the output buffer,
-    data two cycles after enable; ``post`` semaphores to raise; ``error`` a report for one cycle;
+    data three cycles after enable; ``post`` semaphores to raise; ``error`` a report for one cycle;
     ``idle`` all have ended.
     """
 
@@ -53,10 +53,10 @@ class Store(wiring.Component):
         room = Signal(range(_DEPTH + 1), init=_DEPTH)
         ask = Signal()
         given = data.o.valid & data.o.ready
-        arriving = Signal(2)
+        arriving = Signal(3)
         m.d.comb += [
             ask.eq(beat.valid & (room != 0)), beat.ready.eq(room != 0),
-            data.i.valid.eq(arriving[1]), data.i.payload.eq(self.store_data),
+            data.i.valid.eq(arriving[-1]), data.i.payload.eq(self.store_data),
         ]
         m.d.sync += [
             self.store_enable.eq(ask), self.store_beat.eq(beat.payload.beat),

@@ -32,7 +32,7 @@ class TransferWalker(wiring.Component):
     """Lists the bursts of transfers in memory and, independently, their beats in the buffer.
 
     The memory side may be up to four transfers ahead of the buffer side. One burst and one beat
-    per cycle, also from transfer to transfer.
+    per cycle, also from transfer to transfer; a transfer in two cycles.
 
     Parameters: ``axi_bits``.
 
@@ -49,7 +49,7 @@ class TransferWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory_jobs = memory_jobs = Queue(nest(32), 2)
+        m.submodules.memory_jobs = memory_jobs = Skid(nest(32))
         m.submodules.memory_runs = memory_runs = RunWalker(32)
         m.submodules.bursts = bursts = Bursts(self.axi_bits)
         # cut the ready paths from the memory port and from the buffer
@@ -69,13 +69,16 @@ class TransferWalker(wiring.Component):
         connect(m, beat_skid.o, flipped(self.o_beat))
         connect(m, owners.o, flipped(self.o_owner))
 
-        # one transfer goes to all three at once
+        # one transfer goes to all three at once, out of a register: its queue is far away
         takers = (memory_jobs.i, buffer_jobs.i, owners.i)
-        i = self.i.payload
-        m.d.comb += self.i.ready.eq(Cat(taker.ready for taker in takers).all())
+        i, held, goes = Signal(TRANSFER, reset_less=True), Signal(), Signal()
+        m.d.comb += [self.i.ready.eq(~held),
+                     goes.eq(held & Cat(taker.ready for taker in takers).all())]
+        m.d.sync += held.eq(Mux(held, ~goes, self.i.valid))
+        with m.If(~held):
+            m.d.sync += i.eq(self.i.payload)
         for taker in takers:
-            others = Cat(other.ready for other in takers if other is not taker)
-            m.d.comb += taker.valid.eq(self.i.valid & others.all())
+            m.d.comb += taker.valid.eq(goes)
         for name in _NEST:
             m.d.comb += [memory_jobs.i.payload[name].eq(i[name]),
                          buffer_jobs.i.payload[name].eq(i[name])]
@@ -86,6 +89,6 @@ class TransferWalker(wiring.Component):
             memory_jobs.i.payload.step_1.eq(i.step_1), memory_jobs.i.payload.step_2.eq(i.step_2),
             buffer_jobs.i.payload.step_1.eq(i.buffer_step_1),
             buffer_jobs.i.payload.step_2.eq(i.buffer_step_2),
-            self.idle.eq(~owners.o.valid),
+            self.idle.eq(~owners.o.valid & ~held),
         ]
         return m

@@ -146,10 +146,9 @@ class Epilogue(wiring.Component):
         ]
         item = items[7]
         keeps = flag(7, Flag.PSUM_OUT)
+        m.d.sync += [self.overflow_context.eq(item.context), self.overflow.eq(
+            valid[7] & ~keeps & overflow.any() & flag(7, Flag.OUT_RESIDUAL))]
         m.d.comb += [
-            self.overflow_context.eq(item.context),
-            self.overflow.eq(valid[7] & ~keeps & overflow.any()
-                             & flag(7, Flag.OUT_RESIDUAL)),
             neurons.valid.eq(valid[7] & ~keeps), neurons.first.eq(item.first),
             neurons.address.eq(Cat(item.part[:exact_log2(preset.beats_per_tile)], item.group)),
         ]
@@ -164,6 +163,7 @@ class Epilogue(wiring.Component):
         item = items[_LAST]
         m.d.comb += [
             writer.valid.eq(valid[_LAST]), writer.context.eq(item.context),
+            writer.next_context.eq(items[_LAST - 1].context),
             writer.part.eq(item.part), writer.last.eq(item.last), writer.word.eq(item.word),
             writer.value.eq(item.value), writer.write_values.eq(item.values),
             writer.spikes.eq(spikes), self.finished.eq(writer.finished),
@@ -208,16 +208,19 @@ class Epilogue(wiring.Component):
         m.d.comb += [collector.results[group].eq(result)
                      for group, result in enumerate(self.results)]
         early, early_valid = Signal(layout, name="item_early", reset_less=True), Signal()
+        early_offset = Signal.like(offset, reset_less=True)
         m.d.sync += [
             early_valid.eq(arbiter.issue), valid.eq(Cat(early_valid, valid[:-1])),
             early.group.eq(arbiter.group), early.part.eq(arbiter.part),
             early.context.eq(arbiter.context), early.first.eq(tag.first & arbiter.first),
             early.values.eq(arbiter.first), early.last.eq(arbiter.last),
-            early.psum.eq(tag.psum + arbiter.part),
-            early.residual.eq(tag.residual + arbiter.part),
-            early.word.eq(tag.word + Mux(arbiter.first, 0, offset)), early.value.eq(tag.value),
+            early.psum.eq(tag.psum), early.residual.eq(tag.residual), early.word.eq(tag.word),
+            early.value.eq(tag.value), early_offset.eq(Mux(arbiter.first, 0, offset)),
         ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise([early, *items])]
+        m.d.sync += [items[0].psum.eq(early.psum + early.part),
+                     items[0].residual.eq(early.residual + early.part),
+                     items[0].word.eq(early.word + early_offset)]
         return items, valid, collector.sums
 
     def _read(self, m, items, address):
@@ -235,13 +238,17 @@ class Epilogue(wiring.Component):
         found["psum_write"] = psums.write_port()
         found["psum"] = registered("psum", block_read(m, psums, "psum_read", items[0].psum))
         residuals = self._loaded(m, "residuals", preset.residual_rows, preset.residual_row_bits,
-                                 self.load_residual, self.load_residual_beat)
+                                 self.load_residual, self.load_residual_beat, self.load_data)
         found["residual"] = registered(
             "residual", block_read(m, residuals, "residual_read", items[0].residual))
-        # parameters change with the tile: a small memory, read twice
+        # parameters change with the tile: a small memory, read twice, written from registers
+        load, beat = Signal(), Signal.like(self.load_param_beat, reset_less=True)
+        data = Signal.like(self.load_data, name="param_data", reset_less=True)
+        m.d.sync += [load.eq(self.load_param), beat.eq(self.load_param_beat),
+                     data.eq(self.load_data)]
         for name, stage in (("params", 1), ("thresholds", 6)):
             memory = self._loaded(m, name, preset.param_rows, preset.param_row_bits,
-                                  self.load_param, self.load_param_beat)
+                                  load, beat, data)
             port = memory.read_port(domain="comb")
             m.d.comb += port.addr.eq(address(stage))
             channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
@@ -308,7 +315,7 @@ class Epilogue(wiring.Component):
         return {"a": a, "over": over, "n": n, "y": y, "upper": upper, "step": step,
                 "threshold": threshold, "level_threshold": level_threshold}
 
-    def _loaded(self, m, name, rows, row_bits, load, beat):
+    def _loaded(self, m, name, rows, row_bits, load, beat, content):
         """Add a memory that is written in beats."""
         bits = self._preset.axi_bits
         parts = row_bits // bits
@@ -320,7 +327,7 @@ class Epilogue(wiring.Component):
         write = memory.write_port(granularity=bits)
         part_bits = exact_log2(parts)
         m.d.comb += [
-            write.addr.eq(beat[part_bits:]), write.data.eq(self.load_data.replicate(parts)),
+            write.addr.eq(beat[part_bits:]), write.data.eq(content.replicate(parts)),
             write.en.eq(Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0)),
         ]
         return memory

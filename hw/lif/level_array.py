@@ -89,8 +89,9 @@ class LevelArray(wiring.Component):
             # An odd level asks for more than that many steps where ties go to the even one.
             # Nothing is left then; where the quotient counts, that has no more bits than a step.
             tie = ties_even[-1] & (left[:STEP_BITS] == 0)
-            quotient = Cat(quotient[0] & ~tie, quotient[1:])
-            above_limit = (quotient & -limit).any()
-            m.d.comb += self.levels[lane].eq(
-                register("level", Mux(above_limit, limit, quotient), LEVEL_BITS))
+            # bit 0 is above the limit only where that is 1: then it is the level itself
+            above_limit = (quotient[1:] & (-limit)[1:LEVEL_BITS]).any()
+            m.d.comb += self.levels[lane].eq(register("level", Cat(
+                Mux(above_limit, limit[0], quotient[0] & ~tie),
+                Mux(above_limit, limit[1:], quotient[1:])), LEVEL_BITS))
         return m

@@ -16,7 +16,7 @@ __all__ = ["OutBuffer"]
 class OutBuffer(wiring.Component):
     """``out_banks`` banks of beats; beat b lies in bank ``b % out_banks``, row ``b // out_banks``.
 
-    **Latency** 2 cycles from ``read_enable`` to ``read_data``; **throughput** one
+    **Latency** 3 cycles from ``read_enable`` to ``read_data``; **throughput** one
     write a bank and one read in each cycle. A beat must not be read while it is written.
 
     Members
@@ -42,7 +42,8 @@ class OutBuffer(wiring.Component):
         preset = self._preset
         bank_bits = exact_log2(preset.out_banks)
         bank_s1 = Signal(bank_bits, reset_less=True)
-        m.d.sync += bank_s1.eq(self.read_beat)
+        bank_s2 = Signal.like(bank_s1)
+        m.d.sync += [bank_s1.eq(self.read_beat), bank_s2.eq(bank_s1)]
         rows = []
         for bank in range(preset.out_banks):
             memory = block_memory(m, f"bank_{bank}", preset.axi_bits, preset.out_rows)
@@ -51,9 +52,11 @@ class OutBuffer(wiring.Component):
                 write.addr.eq(self.write_row[bank]), write.data.eq(self.write_data[bank]),
                 write.en.eq(self.write_enable[bank]),
             ]
-            rows.append(block_read(m, memory, f"read_{bank}", self.read_beat[bank_bits:],
-                                   self.read_enable))
+            row = block_read(m, memory, f"read_{bank}", self.read_beat[bank_bits:],
+                             self.read_enable)
+            rows.append(Signal.like(row, name=f"row_{bank}"))  # the block RAM's own register
+            m.d.sync += rows[-1].eq(row)
         found = Signal(preset.axi_bits, reset_less=True)
-        m.d.sync += found.eq(select(bank_s1, rows))
+        m.d.sync += found.eq(select(bank_s2, rows))
         m.d.comb += self.read_data.eq(found)
         return m

@@ -24,7 +24,7 @@ class ResultArbiter(wiring.Component):
     (``hw.lif.plan.BeatPlan``), so that nothing behind ever has to wait; the same part of the
     same group after at least RECURRENCE cycles, so that its membrane is back in memory.
 
-    **Throughput** one beat a cycle where the writer needs one. **Latency** 2 cycles.
+    **Throughput** one beat a cycle where the writer needs one. **Latency** 3 cycles.
 
     Members
     -------
@@ -61,40 +61,47 @@ class ResultArbiter(wiring.Component):
         groups, parts = preset.groups, preset.beats_per_tile
         contexts = Contexts(m, self.descriptors)
 
-        # the next group
+        # the group behind the one at hand; both are 0 where there is none
         m.submodules.chooser = chooser = RoundRobin(groups)
         now, now_valid, now_context = Signal(groups), Signal(), Signal()
+        then, then_valid, then_context = Signal(groups), Signal(), Signal()
         index = Signal(range(groups))
         recent = [Signal(groups, name=f"recent_{n}") for n in range(RECURRENCE)]
         move, finished = Signal(), Signal()
         m.d.comb += [
-            chooser.request.eq(self.valid & ~Mux(now_valid, now, 0)
-                               & ~union(recent)),
-            move.eq(~now_valid | finished), chooser.take.eq(move),
+            chooser.request.eq(self.valid & ~union([now, then, *recent])),
+            move.eq(~now_valid | finished), chooser.take.eq(~then_valid | move),
         ]
         m.d.sync += [recent[0].eq(Mux(finished, now, 0))]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(recent)]
+        with m.If(chooser.take):
+            m.d.sync += [then.eq(chooser.grant), then_valid.eq(chooser.request.any()),
+                         then_context.eq((chooser.grant & self.contexts).any())]
+        # what its context says of it is at hand with it
+        plan = BeatPlan(m, contexts, preset)
+        repeats_last = contexts.derived(
+            then_context, "repeats_last", 8,
+            lambda view: Mux(contexts.wants(view, Flag.PSUM_OUT), 0, view.repeat - 1))
+        of_then = [repeats_last, Mux(then_context, *plan.cycles_last[::-1]),
+                   Mux(then_context, *plan.repeat_last[::-1])]
+        of_now = [Signal(len(value), name=f"now_{name}", reset_less=True) for name, value in zip(
+            ("repeats_last", "cycles_last", "repeat_pause"), of_then, strict=True)]
         with m.If(move):
-            m.d.sync += [
-                now.eq(chooser.grant), now_valid.eq(chooser.request.any()),
-                now_context.eq((chooser.grant & self.contexts).any()),
-                index.eq(Cat(Cat(chooser.grant[g] for g in range(groups) if g >> bit & 1).any()
-                             for bit in range(len(index))))]
+            m.d.sync += [now.eq(then), now_valid.eq(then_valid), now_context.eq(then_context),
+                         *(here.eq(value) for here, value in zip(of_now, of_then, strict=True)),
+                         index.eq(Cat(Cat(then[g] for g in range(groups) if g >> bit & 1).any()
+                                      for bit in range(len(index))))]
 
         # its beats
         part, repeat = Signal.like(self.part), Signal(8)
         gap, ready = Signal(5), Signal(init=1)
         last_part, last_repeat, go = Signal(), Signal(), Signal()
-        plan = BeatPlan(m, contexts, preset)
-        repeats_last = contexts.derived(
-            now_context, "repeats_last", 8,
-            lambda view: Mux(contexts.wants(view, Flag.PSUM_OUT), 0, view.repeat - 1))
+        repeats_last, cycles_last, repeat_pause = of_now
         pause = Signal(5)
         m.d.comb += [
             go.eq(now_valid & ready), last_part.eq(part == parts - 1),
             last_repeat.eq(repeat == repeats_last), finished.eq(go & last_part & last_repeat),
-            pause.eq(Mux(last_part & ~last_repeat, Mux(now_context, *plan.repeat_last[::-1]),
-                         Mux(now_context, *plan.cycles_last[::-1]))),
+            pause.eq(Mux(last_part & ~last_repeat, repeat_pause, cycles_last)),
         ]
         with m.If(go):
             m.d.sync += [part.eq(Mux(last_part, 0, part + 1)), gap.eq(pause),

@@ -33,6 +33,8 @@ class ResultWriter(wiring.Component):
     descriptors : In
     valid : In
         A beat; all other inputs are taken with it.
+    next_context : In
+        Of the beat that may come in the next cycle.
     context, part, last : In
         ``last``: the final beat of its result.
     word, value : In
@@ -58,6 +60,7 @@ class ResultWriter(wiring.Component):
         super().__init__({
             "descriptors": In(32 * DESCRIPTOR_WORDS).array(2),
             "valid": In(1),
+            "next_context": In(1),
             "context": In(1),
             "part": In(range(max(2, preset.beats_per_tile))),
             "last": In(1),
@@ -94,10 +97,16 @@ class ResultWriter(wiring.Component):
         flags = {flag: held(flag.name.lower(), contexts.flag(self.context, flag)) for flag in (
             Flag.PSUM_OUT, Flag.OUT_SPIKES, Flag.OUT_RAW, Flag.OUT_INTEGER, Flag.FILL)}
         has_planes = held("has_planes", _writes_planes(contexts, self.context))
-        mask = contexts.derived(
-            self.context, "digit_mask", 16, lambda view: Cat(
+        def ahead(name, value):
+            """Return a register of what ``next_context`` says: a beat's lanes wait for it."""
+            register = Signal(len(value), name=f"ahead_{name}", reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+
+        mask = ahead("mask", contexts.derived(
+            self.next_context, "digit_mask", 16, lambda view: Cat(
                 (view.integer_bits > INTEGER_BITS - 1 - bit)
-                | ~contexts.wants(view, Flag.OUT_INTEGER) for bit in range(16)))
+                | ~contexts.wants(view, Flag.OUT_INTEGER) for bit in range(16))))
         values = [Signal(signed(16), name=f"masked_{lane}")
                   for lane in range(preset.epilogue_lanes)]
         m.d.comb += [masked.eq(value & mask)
@@ -153,8 +162,11 @@ class ResultWriter(wiring.Component):
             held("planes", Mux(self.context, *plan.planes[::-1])))
         lanes, banks = preset.epilogue_lanes, preset.out_banks
         digits = self._digits(m, values)
-        levels = self._level_planes(m, contexts, self.context, self.levels)
-        integer = contexts.flag(self.context, Flag.OUT_INTEGER)
+        ones, level_bits, integer = (ahead(name, value) for name, value in (
+            ("ones", contexts.flag(self.next_context, Flag.ONES)),
+            ("level_bits", contexts.field(self.next_context, "level_bits")[:3]),
+            ("integer", contexts.flag(self.next_context, Flag.OUT_INTEGER))))
+        levels = self._level_planes(m, ones, level_bits, self.levels)
         payload = []  # of the words of even and of odd address, by bank
         for parity, planes in enumerate(digits):
             for number, plane in enumerate(levels):
@@ -248,10 +260,8 @@ class ResultWriter(wiring.Component):
                     m.d.comb += plane[lane].eq(digits[position])
         return planes
 
-    def _level_planes(self, m, contexts, context, values):
+    def _level_planes(self, m, ones, bits, values):
         """Return the planes of all lanes' levels: ones first, or binary from the highest bit."""
-        ones = contexts.flag(context, Flag.ONES)
-        bits = contexts.field(context, "level_bits")[:3]
         planes = [Signal(len(values), name=f"level_plane_{n}") for n in range(1 << LEVEL_BITS - 1)]
         for lane, level in enumerate(values):
             binary = [Mux(bits == 4, level[3 - n], Mux(bits == 3, level[max(2 - n, 0)], Mux(

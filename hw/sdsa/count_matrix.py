@@ -41,7 +41,7 @@ class CountMatrix(wiring.Component):
 
     **Throughput** a token in as many cycles as V and K have planes, and an addition a cycle; each
     row of carries is one more. An addition waits for one to the same row that is still on its way.
-    **Latency** 12 cycles.
+    **Latency** 14 cycles.
 
     Members
     -------
@@ -85,9 +85,20 @@ class CountMatrix(wiring.Component):
         m = Module()
         preset = self._preset
         banks, lanes = preset.map_banks, preset.lanes
-        d = Signal(descriptor_layout(KTV))
-        m.d.comb += d.as_value().eq(self.descriptor)
+        d = Signal(descriptor_layout(KTV), reset_less=True)  # the sequencer's is far away
+        begin = Signal()
+        m.d.sync += [d.as_value().eq(self.descriptor), begin.eq(self.start)]
         rows = len(self.read_row)
+        # registers: what ends a row, a step, all
+        lasts = {}
+        for name in ("columns", "rows", "time_steps"):
+            lasts[name] = Signal.like(d[name], name=f"{name}_last", reset_less=True)
+            m.d.sync += lasts[name].eq(d[name] - 1)
+
+        def from_head(word):
+            """Return a head's lanes of a word: it begins at most at WORD_BITS - lanes."""
+            bits = (WORD_BITS - lanes).bit_length()
+            return (word >> d.value_bit[:bits] if bits else word)[:lanes]
         m.submodules.scanner = scanner = Scanner(preset)
 
         # Walk: for each step: clear, then for each token V and the words of K.
@@ -121,8 +132,8 @@ class CountMatrix(wiring.Component):
             return [clear_left.eq(d.clear_rows), column.eq(0), row.eq(0), token_bit.eq(0)]
 
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("WAIT"))
-            with m.State("WAIT"), m.If(self.start):
+            m.d.comb += self.busy.eq(begin | ~fsm.ongoing("WAIT"))
+            with m.State("WAIT"), m.If(begin):
                 m.d.sync += [step.eq(0), clear_base.eq(d.clear_base),
                              weight_base.eq(d.weight_base), step_offset.eq(0),
                              clear_row.eq(d.clear_base), offset.eq(0), row_offset.eq(0),
@@ -151,7 +162,7 @@ class CountMatrix(wiring.Component):
                     m.d.comb += next_token.eq(1)
                     m.d.sync += [key_plane.eq(0), key_offset.eq(0)]
                     m.next = "READ-VALUE"
-                    with m.If((column == d.columns - 1) & (row == d.rows - 1)):
+                    with m.If((column == lasts["columns"]) & (row == lasts["rows"])):
                         m.next = "DRAIN"
             with m.State("DRAIN"), m.If(quiet):
                 m.d.sync += [
@@ -166,7 +177,7 @@ class CountMatrix(wiring.Component):
                     clear_row.eq(clear_base + d.clear_time_step),
                 ]
                 m.d.sync += begin_step()
-                with m.If(step == d.time_steps - 1):
+                with m.If(step == lasts["time_steps"]):
                     m.next = "WAIT"
                 with m.Else():
                     m.next = "CLEAR-ROWS"
@@ -174,7 +185,7 @@ class CountMatrix(wiring.Component):
             m.d.sync += [token_bit.eq(token_bit + 1), column.eq(column + 1),
                          offset.eq(offset + d.column_step),
                          v_offset.eq(v_offset + d.value_column_step)]
-            with m.If(column == d.columns - 1):
+            with m.If(column == lasts["columns"]):
                 m.d.sync += [column.eq(0), row.eq(row + 1),
                              offset.eq(row_offset + d.row_step),
                              row_offset.eq(row_offset + d.row_step),
@@ -206,7 +217,7 @@ class CountMatrix(wiring.Component):
         value = [Signal(lanes, name=f"value_plane_{n}", reset_less=True)  # lowest first
                  for n in range(LEVEL_BITS)]
         with m.If(back.value):
-            m.d.sync += value[0].eq((self.map_data[0] >> d.value_bit) & d.lane_mask)
+            m.d.sync += value[0].eq(from_head(self.map_data[0]) & d.lane_mask)
             m.d.sync += [b.eq(Mux(back.first, 0, a)) for a, b in itertools.pairwise(value)]
         # only the head's bits of K count; a stage of its own
         words = [Signal(WORD_BITS, name=f"key_{n}", reset_less=True) for n in range(banks)]
@@ -233,12 +244,13 @@ class CountMatrix(wiring.Component):
         # a token's V comes before its K and holds until the next token's
         token_value = [Signal(LEVEL_BITS * lanes, name=f"value_{n}", reset_less=True)
                        for n in range(2)]
-        m.d.sync += [token_value[0].eq(Cat(*value)), token_value[1].eq(token_value[0])]
-        with m.If(d.diagonal[0]):
-            keys = (words[0] >> d.value_bit)[:lanes]
-            m.d.sync += token_value[1].eq(token_value[0][:lanes] & keys)
+        keys = from_head(words[0])
+        chosen, has_value = Signal.like(token_value[0], name="chosen"), Signal()
+        m.d.comb += chosen.eq(Mux(d.diagonal[0], token_value[0][:lanes] & keys, token_value[0]))
+        m.d.sync += [token_value[0].eq(Cat(*value)), token_value[1].eq(chosen),
+                     has_value.eq(chosen.any())]
         push, pop = Signal(), Signal()
-        m.d.comb += push.eq(masked & nonzero.any() & token_value[1].any())
+        m.d.comb += push.eq(masked & nonzero.any() & has_value)
         m.d.sync += arriving.eq(arriving + issue_key - masked)
         entry_bits = len(entry.as_value())
         entries = Memory(shape=unsigned(entry_bits + banks), depth=_QUEUE, init=[])
@@ -274,7 +286,7 @@ class CountMatrix(wiring.Component):
         carry, carry_may = _candidate(m, "carry", carries.o, begin_carry, flight)
         room_to_carry, next_alive = Signal(init=1), Signal.like(alive)
         m.d.comb += [begin_carry.eq(carry_may),
-                     begin_token.eq(token_may & ~begin_carry & room_to_carry)]
+                     begin_token.eq(token_may & ~carry.valid & room_to_carry)]
         m.d.sync += [
             value_read.addr.eq(value_read.addr + (begin_token & token.payload.end)),
             flight[0].valid.eq(begin_carry | begin_token),
@@ -302,15 +314,19 @@ class CountMatrix(wiring.Component):
             m.d.comb += total.eq(addend + self.read_data[8 * lane:8 * lane + 8])
             m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), over[lane].eq(total[8])]
         last = flight[3]
+        carry_lanes, carried = Signal(lanes, reset_less=True), Signal()
+        m.d.sync += [carry_lanes.eq(over),
+                     carried.eq(last.valid & over.any() & (last.part + 1 < d.parts))]
+        behind = flight[4]  # where carries are at hand
         m.d.sync += self.write_valid.eq(flight[2].valid | clear)  # LOAD waits for it, far away
         m.d.comb += [
             self.write_row.eq(Mux(clearing, cleared_row, last.row)),
             self.write_data.eq(Mux(clearing, 0, sums)),
-            carries.i.valid.eq(last.valid & over.any() & (last.part + 1 < d.parts)),
-            carries.i.payload.row.eq(last.row + d.part_step),
-            carries.i.payload.part.eq(last.part + 1), carries.i.payload.lanes.eq(over),
+            carries.i.valid.eq(carried),
+            carries.i.payload.row.eq(behind.row + d.part_step),
+            carries.i.payload.part.eq(behind.part + 1), carries.i.payload.lanes.eq(carry_lanes),
         ]
-        m.d.comb += next_alive.eq(alive + begin_token - (last.valid & ~carries.i.valid))
+        m.d.comb += next_alive.eq(alive + begin_token - (behind.valid & ~carried))
         m.d.sync += [alive.eq(next_alive), room_to_carry.eq(next_alive != _CARRIES)]
         m.d.sync += quiet.eq(~Cat(
             issue_key, *(s.key for s in stages), arrived, masked, level != 0, scanner.busy,

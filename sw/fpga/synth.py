@@ -26,7 +26,7 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import floorplan, folding, output_registers, pairing, tools
+from sw.fpga import floorplan, folding, output_registers, pairing, replication, tools
 from sw.fpga.census import RESOURCES, census, module_of
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
@@ -43,7 +43,9 @@ _CHOICES = {"--router": "router2", "--placer": "static"}
 """Of nextpnr, where ``options`` don't choose. Its default placer, HeAP, leaves longer nets:
 docs/synthesis.md."""
 _CROWDED = 0.75
-"""Share of the block RAMs from which on they get their sites from `sw.fpga.floorplan`."""
+"""Share of the block RAMs from which on nextpnr's static placer places them, too, before
+`sw.fpga.floorplan` gives them their sites. Where they are few, it may look for good ones without
+end, as it asks for less overlap than one of them makes; HeAP does it then."""
 _FLOORPLAN = "floorplan.json"
 _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
@@ -100,29 +102,31 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
             raise tools.SynthesisError(f"{name} does not fit {target.device}: " + ", ".join(
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
         crowded = found["block_ram"] > _CROWDED * target.available["block_ram"]
-        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, crowded)
+        first = "static" if crowded else "heap"
+        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, first)
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
 def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seed: int,
-            options: tuple[str, ...], seconds: int, crowded: bool) -> dict[str, object]:
-    """What placing and routing changes of the figures; ``seconds`` were spent before. ``crowded``:
-    it is placed twice, see `sw.fpga.floorplan`."""
+            options: tuple[str, ...], seconds: int, first: str) -> dict[str, object]:
+    """What placing and routing changes of the figures; ``seconds`` were spent before. It is placed
+    twice, see `sw.fpga.floorplan`; ``first``: the placer that begins."""
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
+    chosen = {given.partition("=")[0] for given in options}
+    beginning = [*arguments, "--placer", first, *_without(options, "--placer")]
     for option, choice in _CHOICES.items():
-        if not any(given.partition("=")[0] == option for given in options):
-            arguments += [option, choice]
+        arguments += [] if option in chosen else [option, choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool),
-                                     *([inspect.getsource(floorplan)] * crowded)])
+                                     first, inspect.getsource(floorplan),
+                                     inspect.getsource(replication)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         report = work / "report.json"
-        if crowded:
-            netlist = _floorplan(tool, arguments, netlist, work, step)
+        netlist = _floorplan(tool, beginning, netlist, work, step)
         tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
                          "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
         (work / _FLOORPLAN).unlink(missing_ok=True)
@@ -141,17 +145,30 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
 
 def _floorplan(tool: str, arguments: list[str], netlist: Path, work: Path,
                step: tools.Step) -> Path:
-    """Place a netlist, and return it with the sites that its block RAMs are to have then."""
+    """Place a netlist, and return it with the sites that its block RAMs are to have then, and
+    copies of the flip-flops that reach far."""
     placed, result = work / "placed.json", work / _FLOORPLAN
     tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
               work / "placer.log", step, seconds=LIMIT)
-    sites, before, after = floorplan.assign(json.loads(placed.read_text()))
+    design, cells = json.loads(placed.read_text()), json.loads(netlist.read_text())
+    sites, before, after = floorplan.assign(design)
     step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
-    cells = json.loads(netlist.read_text())
     floorplan.constrain(cells, sites)
+    step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
     write_bytes(result, json.dumps(cells).encode())
     placed.unlink()
     return result
+
+
+def _without(options: tuple[str, ...], name: str) -> list[str]:
+    """The options but for one that takes a value, in the same word or in the next."""
+    left, skips = [], False
+    for given in options:
+        if skips or given.partition("=")[0] == name:
+            skips = given == name
+        else:
+            left.append(given)
+    return left
 
 
 def _critical(report: dict) -> list[dict[str, object]]:

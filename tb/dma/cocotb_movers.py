@@ -123,9 +123,9 @@ class Movers:
                 self.moved["load"] += 1
 
     async def _drain(self) -> None:
-        """Answer reads of the output buffer two cycles later."""
+        """Answer reads of the output buffer three cycles later."""
         dut, out = self.dut, self.buffers["out"]
-        late = deque([0])
+        late = deque([0, 0])
         while True:
             await RisingEdge(dut.clk)
             data = int(self.random.integers(1 << 60))

@@ -52,7 +52,8 @@ class StubCompute(wiring.Component):
             write.data.eq(self.load_data), read.addr.eq(self.store_beat),
             read.en.eq(self.store_enable),
         ]
-        m.d.sync += self.store_data.eq(read.data)
+        late = Signal.like(self.store_data)
+        m.d.sync += [late.eq(read.data), self.store_data.eq(late)]
 
         # beats are shifted in from the top; then the semaphores; then the cycles
         bits = self.preset.axi_bits

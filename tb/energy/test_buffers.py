@@ -105,7 +105,7 @@ def test_sizes_of_memories() -> None:
     found = bank_bytes(get_preset("ecp5"))
     assert found["map"] == 1024 * 4 and found["weight"] == 1024 * 32
     assert found["psum"] == 512 * 16 * 28 / 8 and found["residual"] == 1024 * 32
-    assert found["param"] == 16 * 8 * 16 and found["output"] == 512 * 16
+    assert found["param"] == 16 * 8 * 16 and found["output"] == 1024 * 16
     assert found["membrane"] == 8 * 2 * 16 * 29 / 8
     assert all(bank_bytes(preset).keys() == set(BUFFERS) for preset in PRESETS.values())
 

@@ -21,8 +21,9 @@ print("3.1. Executing PROC pass (convert processes to netlists).")
 script = sys.argv[2]
 open("{calls}", "a").write("yosys\\n")
 cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010"}},
-                            "attributes": {{}}, "port_directions": {{"DI": "input"}},
-                            "connections": {{"DI": []}}}}
+                            "attributes": {{}},
+                            "port_directions": {{"DI": "input", "Q": "output"}},
+                            "connections": {{"DI": [], "Q": [n + 2]}}}}
          for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
 open(re.search("write_json (.*)", script)[1], "w").write(
     json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}, "ports": {{}}}}}}}}))
@@ -40,6 +41,7 @@ if "--no-route" in sys.argv:
         cell["attributes"] = {{"NEXTPNR_BEL": "X4/Y22/EBR0"}}
     json.dump({{"modules": {{"top": {{"cells": cells}}}}}},
               open(sys.argv[sys.argv.index("--write") + 1], "w"))
+    open("{calls}.first", "w").write(" ".join(sys.argv[1:]))
     raise SystemExit
 open("{calls}.arguments", "w").write(" ".join(sys.argv[1:]))
 path = [{{"delay": 1.25, "type": "logic", "to": {{"cell": "dut.compute.engine.group_1.row"}}}}]
@@ -81,6 +83,7 @@ def _forget():
 
 
 ARGUMENTS = ["--component", "walker", "--preset", "tiny"]
+PLACED = ["nextpnr", "nextpnr-X4/Y22/EBR0"]
 
 
 def test_figures(flow: Path, tmp_path: Path, capsys) -> None:
@@ -107,25 +110,34 @@ def test_what_was_done_is_not_done_again(flow: Path) -> None:
     for arguments in ([*ARGUMENTS, "--no-place"], ARGUMENTS, ARGUMENTS,
                       [*ARGUMENTS, "--seed", "2"]):
         assert synth.main(arguments) == 0
-    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr"]
+    assert flow.read_text().split() == ["yosys", *PLACED, *PLACED]
 
 
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
-    told = flow.with_suffix(".arguments")
+    told, first = flow.with_suffix(".arguments"), flow.with_suffix(".first")
     assert synth.main(ARGUMENTS) == 0
     assert "--router router2 --placer static" in told.read_text()
     assert synth.main([*ARGUMENTS, "--", "--placer", "heap"]) == 0
     assert "--placer heap" in told.read_text() and "static" not in told.read_text()
+    assert synth.main([*ARGUMENTS, "--", "--placer=sa", "--threads", "1"]) == 0
+    assert "--placer=sa --threads 1" in told.read_text()
+    assert "--placer heap --threads 1" in first.read_text()
     assert synth.main([*ARGUMENTS, "--", "--router=router1"]) == 0
     assert "router2" not in told.read_text() and "--placer static" in told.read_text()
 
 
-def test_block_rams_of_a_crowded_device_get_sites(
+def test_block_rams_get_sites(
         flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is placed twice; the second time, they are where the best assignment has them."""
+    """A design is placed twice; the second time, they are where the best assignment has them. HeAP
+    begins where they are few."""
+    first = flow.with_suffix(".first")
+    assert synth.main(ARGUMENTS) == 0
+    assert flow.read_text().split() == ["yosys", *PLACED]
+    assert "--placer heap" in first.read_text()
     monkeypatch.setattr(synth, "_CROWDED", 0)
     assert synth.main(ARGUMENTS) == 0
-    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr-X4/Y22/EBR0"]
+    assert flow.read_text().split() == ["yosys", *PLACED, *PLACED]
+    assert "--placer static" in first.read_text()
     assert not [*tmp_path.rglob("placed.json"), *tmp_path.rglob("floorplan.json")]
 
 
@@ -157,7 +169,7 @@ def test_speed_grades(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(frame, "framed", lambda component, preset: preset.name)
     for arguments in ([], ["--speed-grade", "8"], ["--speed-grade", "8"], []):
         assert synth.main(arguments) == 0
-    assert flow.read_text().split() == ["yosys", "nextpnr", "nextpnr"]
+    assert flow.read_text().split() == ["yosys", *PLACED, *PLACED]
     assert [row["speed_grade"] for row in history(tmp_path)] == ["6", "8"]
     result = json.loads((tmp_path / "synth" / "tiny-ecp5-85k-grade-8.json").read_text())
     assert result["speed_grade"] == "8"

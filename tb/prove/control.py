@@ -20,8 +20,10 @@ _COUNT, _WAITERS, _POSTERS = 3, 2, 2
 
 
 @proof(Semaphores, reach=14, bugs=[
-    Bug("grants with one of the semaphores", "~(self.wait[waiter] & ~above).any()",
-        "(~self.wait[waiter].any() | (self.wait[waiter] & above).any())"),
+    Bug("grants with one of the semaphores", "~(masks[waiter] & ~above).any()",
+        "(~masks[waiter].any() | (masks[waiter] & above).any())"),
+    Bug("what was granted is asked for again", "asked.eq(self.request & ~self.grant)",
+        "asked.eq(self.request)"),
     Bug("two grants at once", "chosen.eq(satisfied & (-satisfied)[:self.waiters])",
         "chosen.eq(satisfied)"),
     Bug("a grant in every cycle", "with m.If(~self.stop & (self.grant == 0)):",
@@ -34,10 +36,13 @@ _COUNT, _WAITERS, _POSTERS = 3, 2, 2
 def _semaphores(p: Properties, block: type) -> None:
     """No grant before its posts; one at a time, the lowest first; overflow is told."""
     dut, m = p.add(block(_COUNT, _WAITERS, _POSTERS)), p.m
-    for waiter in range(_WAITERS):
-        pending = p.past(dut.request[waiter] & ~dut.grant[waiter])
+    asked = p.past(dut.request & ~dut.grant)
+    masks = [p.past(wait) for wait in dut.wait]
+    p.invariant(asked == p.signal("asked"))
+    for waiter, mask in enumerate(masks):
         p.assume("a request and its mask hold until the grant",
-                 dut.request[waiter] & (dut.wait[waiter] == p.past(dut.wait[waiter])), pending)
+                 dut.request[waiter] & (dut.wait[waiter] == mask), asked[waiter])
+        p.invariant(mask == p.signal(f"mask_{waiter}"), asked[waiter])
     overflows, above = [], []
     for which in range(_COUNT):
         posted = sum(mask[which] for mask in dut.post)
@@ -58,11 +63,11 @@ def _semaphores(p: Properties, block: type) -> None:
             dut.overflow == p.past(dut.overflow | Cat(overflows).any()))
     p.claim("at most one grant", ~dut.grant.all())
     p.claim("no grants in two cycles in a row", ~p.past(dut.grant.any()), dut.grant.any())
-    p.claim("only who asked is granted", (dut.grant & ~p.past(dut.request)) == 0)
+    p.claim("only who asked is granted", (dut.grant & ~p.past(asked)) == 0)
     p.claim("none while stopped", p.past(~dut.stop), dut.grant.any())
-    could = p.past(dut.request[0] & ~(dut.wait[0] & ~Cat(above)).any())
+    could = p.past(asked[0] & ~(masks[0] & ~Cat(above)).any())
     p.claim("the lower number goes first", ~could | dut.overflow, dut.grant[1])
-    p.claim("a request whose semaphores are there is granted in the next cycle", dut.grant[0],
+    p.claim("a request whose semaphores are there is granted two cycles later", dut.grant[0],
             could & p.past(~dut.stop & (dut.grant == 0)) & ~dut.overflow)
     p.cover("a grant takes two semaphores", dut.grant[1] & (dut.wait[1] == 6))
     p.cover("both are granted", p.count(dut.grant[0]).any() & dut.grant[1])
@@ -152,7 +157,9 @@ def _fetcher(p: Properties, block: type) -> None:
         "            with m.State(\"RESET\")"),
     Bug("starts again after an error", "self.control_start & ~self.status_error",
         "self.control_start"),
-    Bug("not busy before memory is quiet", "with m.If(self.drained):\n", "with m.If(1):\n"),
+    Bug("not busy before memory is quiet", "with m.If(quiet):\n", "with m.If(1):\n"),
+    Bug("quiet before the stop counts", "quiet.eq(self.drained & self.stop)",
+        "quiet.eq(self.drained)"),
     Bug("the last report wins", "for report in reversed(self.report)",
         "for report in self.report"),
     Bug("the watchdog barks early", "(patience == 1)", "(patience == 2)"),
@@ -177,8 +184,11 @@ def _run_control(p: Properties, block: type) -> None:
             p.past(dut.control_start & ~dut.status_error), busy & ~old_busy)
     p.claim("a start is taken", busy, p.past(
         p.state("IDLE") & dut.control_start & ~dut.status_error & ~dut.control_soft_reset))
-    p.claim("busy falls at END or when memory is quiet",
-            p.past(dut.drained) | (dut.status_done & p.past(dut.ended)), old_busy & ~busy)
+    calm = p.past(dut.drained & dut.stop)
+    p.claim("busy falls at END or when memory was quiet behind the stop",
+            p.past(calm) | (dut.status_done & p.past(dut.ended)), old_busy & ~busy)
+    p.claim("what was stopped ends two cycles after memory is quiet", ~p.state("HALT"),
+            p.past(p.past(p.state("HALT") & dut.drained)))
     p.claim("stop lasts until the units are reset", dut.stop | dut.reset_units, p.past(dut.stop))
     p.claim("done and error exclude each other", ~(dut.status_done & dut.status_error))
     p.claim("an error has a code, and only an error", dut.status_error == (dut.error_code != 0))
@@ -235,6 +245,7 @@ def _run_control(p: Properties, block: type) -> None:
                 running & ~dut.begin & (cycles != 0) & (since == cycles))
     p.invariant(since == 0, dut.begin)
     p.invariant(moved == p.signal("moved"))
+    p.invariant(calm == p.signal("quiet"))
     p.cover("a run ends", dut.status_done)
     p.cover("an error, a soft reset, and another run", dut.begin & p.count(dut.status_error).any()
             & p.count(dut.begin).any())

@@ -25,7 +25,13 @@ _PARTS = MINUTE.beats_per_tile
     Bug("a repeat too few", "last_repeat.eq(repeat == repeats_last)",
         "last_repeat.eq(repeat + 1 == repeats_last)"),
     Bug("a beat before the writer is free", "go.eq(now_valid & ready)", "go.eq(now_valid)"),
-    Bug("a result is chosen twice", "& ~union(recent))", ")"),
+    Bug("a result is chosen twice", "[now, then, *recent]", "[now, then]"),
+    Bug("the result at hand is chosen again", "[now, then, *recent]", "[then, *recent]"),
+    Bug("the choice ahead is chosen again", "[now, then, *recent]", "[now, *recent]"),
+    Bug("the context is that of the one behind", "now_context.eq(then_context)",
+        "now_context.eq((chooser.grant & self.contexts).any())"),
+    Bug("the plan is that of the other context", "Mux(then_context, *plan.cycles_last[::-1])",
+        "Mux(then_context, *plan.cycles_last)"),
     Bug("a result is freed with every part", "self.free.eq(Mux(finished, now, 0))",
         "self.free.eq(Mux(go, now, 0))"),
     Bug("another group takes over within a result", "move.eq(~now_valid | finished)",
@@ -78,6 +84,15 @@ def _result_arbiter(p: Properties, block: type) -> None:
     p.invariant(p.signal("part") == (part ^ dut.issue))
     p.invariant(p.signal("repeat") == Mux(dut.issue, following, repeat))
     p.invariant(now == Mux(now_valid, 1 << index, 0))
+    then, then_valid = p.signal("then"), p.signal("then_valid")
+    p.invariant((then_valid == then.any()) & ~then.all() & ((then & now) == 0))
+    p.invariant((then & ~dut.valid) == 0)
+    p.invariant(p.signal("then_context") == (then & dut.contexts).any(), then_valid)
+    p.invariant((then & dut.free) == 0)
+    p.invariant(up == 4, then_valid)
+    for name, mine in (("repeats_last", repeats), ("cycles_last", plan["cycles_last"]),
+                       ("repeat_pause", plan["repeat_last"])):
+        p.invariant(p.signal(f"now_{name}") == Mux(now_context, *mine[::-1]), now_valid)
     p.invariant(dut.valid.bit_select(index, 1)
                 & (dut.contexts.bit_select(index, 1) == now_context), now_valid)
     p.invariant(now_valid & (index == dut.group) & (now_context == dut.context),
@@ -165,10 +180,14 @@ def _unit_picker(p: Properties, block: type) -> None:
     Bug("a beat of another row joins", "& (self.write_row == first.row)", ""),
     Bug("the first beat of a row is lost", "Mux(joins, first.part, 0)", "0"),
     Bug("a group moves while its bank is written",
-        "(old.banks & self.wants[2 * copy]).any()", "(old.banks == self.wants[2 * copy]) & 0"),
-    Bug("a write goes to the other bank", "Cat(go & ~first.row[-1], go & first.row[-1])",
-        "Cat(go & first.row[-1], go & ~first.row[-1])"),
-    Bug("a write is lost on its way to the copy", "new.take(old.banks, ", "new.take(0, "),
+        "(old.banks & self.wants[2 * copy]).any()",
+        "(old.banks == self.wants[2 * copy]) & 0"),
+    Bug("a write goes to the other bank", "(first.row[-1] == bank)", "(first.row[-1] != bank)"),
+    Bug("a write goes to both banks", "go & (first.row[-1] == bank)", "go"),
+    Bug("a write is lost on its way to the copy", "new.take(old.row, old.enables, ",
+        "new.take(old.row, [C(0, 1)] * 2, "),
+    Bug("the copy's banks are swapped", "new.take(old.row, old.enables, ",
+        "new.take(old.row, old.enables[::-1], "),
 ])
 def _weight_buffer(p: Properties, block: type) -> None:
     """Each beat reaches the copy once, alone or with the next one of its row, in its bank; who
@@ -179,15 +198,21 @@ def _weight_buffer(p: Properties, block: type) -> None:
     p.assume("a beat has one part", (dut.write_part == 1) | (dut.write_part == 2))
     waiting, row, part, word = (p.signal(name) for name in (
         "waiting", "write_in_row", "write_in_part", "write_in_word"))
-    banks = p.signal("write_gathered_banks")
-    made = banks.any()
-    written = Cat(*(p.signal(f"write_gathered_{name}") for name in ("row", "part")))
+    enables, copied = ([p.signal(f"write_{name}_enables_{bank}") for bank in range(2)]
+                       for name in ("gathered", "0"))
+    banks, writes = (Cat(parts.any() for parts in of) for of in (enables, copied))
+    for name, of in (("gathered", banks), ("0", writes)):
+        p.claim("a bank's address is a write's where its enables are",
+                p.signal(f"write_{name}_banks") == of)
+    made, upper = banks.any(), p.signal("write_gathered_row")[-1]
+    written = Cat(p.signal("write_gathered_row"), enables[0] | enables[1])
     joined = p.past(waiting & dut.write_valid & ~part.all() & (dut.write_row == row))
     put = p.past(dut.write_valid)
     p.claim("a beat waits in the cycle behind", waiting == put)
     p.claim("with its row", row == p.past(dut.write_row), put)
     p.claim("alone, or with the part that waited", part == p.past(dut.write_part)
             | Mux(joined, p.past(part), 0), put)
+    p.invariant(part != 0, waiting)
     for number in range(2):
         data, held = (value.word_select(number, size)[:2] for value in (dut.write_data, word))
         p.claim(f"part {number} is what was given", held == p.past(data),
@@ -199,21 +224,19 @@ def _weight_buffer(p: Properties, block: type) -> None:
                 made)
     p.claim("what waited is written, unless a beat joins it", made == p.past(waiting) & ~joined)
     p.claim("to its row and parts", written == Cat(p.past(row), p.past(part)), made)
-    upper = p.signal("write_gathered_row")[-1]
     p.claim("a write goes to the bank of its row", banks == Mux(upper, 2, 1), made)
-    writes = p.signal("write_0_banks").any()
     for number in range(2):
         old, new = (p.signal(f"write_{name}_word").word_select(number, size)[:2]
                     for name in ("gathered", "0"))
-        p.claim(f"the copy gets part {number} a cycle later", new == p.past(old), writes)
-    for name, when in (("banks", 1), ("row", writes), ("part", writes)):
-        p.claim(f"the copy is written a cycle later: {name}", p.signal(f"write_0_{name}")
-                == p.past(p.signal(f"write_gathered_{name}")), when)
+        p.claim(f"the copy gets part {number} a cycle later", new == p.past(old), writes.any())
+    p.claim("the copy is written a cycle later, with the same row", p.signal("write_0_row")
+            == p.past(p.signal("write_gathered_row")), writes.any())
+    p.claim("and the same parts, in the same bank", Cat(copied) == p.past(Cat(enables)))
     p.claim("the group that wants that bank stands in that cycle", p.past(dut.hold[0])
-            == (p.signal("write_0_banks") & p.past(dut.wants[0])).any())
+            == (writes & p.past(dut.wants[0])).any())
     p.claim("the other group never stands", ~dut.hold[1])
     p.cover("two writes are made, the second of a whole row",
-            (p.count(made) == 2) & (p.signal("write_gathered_part") == 3))
+            (p.count(made) == 2) & (written[-2:] == 3))
 
 
 PROOFS = (_result_arbiter, _unit_picker, _weight_buffer)

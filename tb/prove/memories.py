@@ -12,8 +12,8 @@ from tb.prove.properties import Properties
 __all__ = ["PROOFS"]
 
 
-@proof(OutBuffer, k=3, reach=8, resets=False, bugs=[
-    Bug("the bank of the read before", "select(bank_s1, rows)", "select(self.read_beat[:1], rows)"),
+@proof(OutBuffer, k=4, reach=8, resets=False, bugs=[
+    Bug("the bank of the read behind", "select(bank_s2, rows)", "select(bank_s1, rows)"),
     Bug("banks share a row", "write.addr.eq(self.write_row[bank])",
         "write.addr.eq(self.write_row[0])"),
     Bug("a write fills the whole beat", "write.en.eq(self.write_enable[bank])",
@@ -32,13 +32,13 @@ def _out_buffer(p: Properties, block: type) -> None:
         m.d.sync += content.eq(Array(dut.write_data)[bank].word_select(part, lanes))
     reads = dut.read_enable & (dut.read_beat == beat)
     p.assume("a beat is not read while it is written", ~reads, write)
-    p.claim("what was written last is read two cycles later",
-            dut.read_data.word_select(part, lanes) == p.past(p.past(content)),
-            p.past(p.past(reads)))
+    there = p.past(p.past(p.past(reads)))
+    p.claim("what was written last is read three cycles later",
+            dut.read_data.word_select(part, lanes) == p.past(p.past(p.past(content))), there)
     for index in range(2):
         held = p.row(f"bank_{index}", row)
         p.invariant(held.word_select(part, lanes) == content, bank == index)
-    p.cover("a part is read that was written", p.past(p.past(reads)) & (content != 0))
+    p.cover("a part is read that was written", there & (content != 0))
 
 
 @proof(MapBuffer, k=5, reach=10, resets=False, bugs=[

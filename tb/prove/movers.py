@@ -5,7 +5,7 @@ from amaranth import *
 
 from hw.descriptor import Target
 from hw.dma.load import Load
-from hw.dma.payloads import BEAT
+from hw.dma.payloads import BEAT, TRANSFER
 from hw.dma.store import Store
 from hw.dma.transfer_walker import OWNER, TransferWalker
 from hw.regmap import ErrorCode
@@ -17,13 +17,23 @@ from tb.prove.queues import follow_one
 
 __all__ = ["PROOFS"]
 
+_TAKERS = ("memory_jobs", "buffer_jobs", "owners")
+"""What takes a transfer in the walker."""
+
 
 def _owners(p: Properties, i, put, get, taken, path: str = "") -> Signal:
-    """Follow the owner of a transfer through the walker's queue; return how many are inside."""
-    given = Cat(i[name] for name in OWNER.members)
-    waiting, before, element, level = follow_one(p, put, get, given, taken, 16, "owners: ")
-    p.invariant(queue_sound(p, f"{path}owners", 16) == level)
-    p.invariant(in_queue(p, f"{path}owners", before) == element, waiting)
+    """Follow the owner of a transfer through the walker's register and queue; return how many
+    are inside."""
+    def owner(transfer):
+        return Cat(transfer[name] for name in OWNER.members)
+
+    waiting, before, element, level = follow_one(p, put, get, owner(i), taken, 17, "owners: ")
+    queued = queue_sound(p, f"{path}owners", 16)
+    walker = path.removesuffix(".")
+    held = owner(p.view(TRANSFER, "i", walker))
+    p.invariant(queued + p.signal("held", walker) == level)
+    p.invariant(Mux(before == queued, held, in_queue(p, f"{path}owners", before)) == element,
+                waiting)
     return level
 
 
@@ -33,37 +43,55 @@ def _skids_sound(p: Properties, path: str = "") -> None:
 
 
 @proof(TransferWalker, reach=20, bugs=[
-    Bug("a transfer goes to one of the three alone",
-        "taker.valid.eq(self.i.valid & others.all())", "taker.valid.eq(self.i.valid)"),
-    Bug("taken while one of the three is full", "for taker in takers).all())",
-        "for taker in takers).any())"),
+    Bug("a transfer goes to one of the three alone", "taker.valid.eq(goes)",
+        "taker.valid.eq(held)"),
+    Bug("goes on while one of the three is full", "for taker in takers).all()",
+        "for taker in takers).any()"),
+    Bug("a transfer goes on twice", "Mux(held, ~goes, self.i.valid)", "held | self.i.valid"),
+    Bug("one is taken while another waits", "self.i.ready.eq(~held)",
+        "self.i.ready.eq(~held | goes)"),
+    Bug("what waits is replaced", "with m.If(~held):", "with m.If(1):"),
     Bug("the buffer is walked in memory's steps",
         "buffer_jobs.i.payload.step_1.eq(i.buffer_step_1)",
         "buffer_jobs.i.payload.step_1.eq(i.step_1)"),
-    Bug("idle while a transfer is under way", "self.idle.eq(~owners.o.valid)",
-        "self.idle.eq(~memory_jobs.o.valid)"),
+    Bug("idle while a transfer is under way", "self.idle.eq(~owners.o.valid & ~held)",
+        "self.idle.eq(~memory_jobs.o.valid & ~held)"),
+    Bug("idle while a transfer waits", "self.idle.eq(~owners.o.valid & ~held)",
+        "self.idle.eq(~owners.o.valid)"),
 ])
 def _transfer_walker(p: Properties, block: type) -> None:
     """A transfer goes to both sides and to the owners at once, whole, and in order."""
-    dut = p.add(block(64))
+    dut, m = p.add(block(64)), p.m
     i = dut.i.payload
     put, get = dut.i.valid & dut.i.ready, dut.o_owner.valid & dut.o_owner.ready
     level = _owners(p, i, put, get, dut.o_owner.payload)
-    for part in ("memory_jobs", "buffer_jobs", "owners"):
-        taken = p.signal("i__valid", part) & p.signal("i__ready", part)
-        p.claim("memory side, buffer side and owners take a transfer together", taken == put)
+    room = [p.signal("i__ready", part) for part in _TAKERS]
+    goes = p.signal("i__valid", "owners") & room[-1]
+    given, here = Signal.like(i, name="given"), p.register(1, "here")
+    with m.If(put):
+        m.d.sync += [given.eq(i), here.eq(1)]
+    with m.Elif(goes):
+        m.d.sync += here.eq(0)
+    for part, ready in zip(_TAKERS, room, strict=True):
+        p.claim("memory side, buffer side and owners take a transfer together",
+                (p.signal("i__valid", part) & ready) == goes)
+    p.claim("a transfer goes on once, when all three have room", goes == (here & Cat(room).all()))
+    p.claim("one is taken exactly while none waits", dut.i.ready == ~here)
     for part, names in (("memory_jobs", ("address", "step_1", "step_2")),
                         ("buffer_jobs", ("buffer", "buffer_step_1", "buffer_step_2"))):
         job = p.signal("i__payload", part)
-        wanted = Cat(i[names[0]], i.length, i.count_1, i.count_2, i[names[1]], i[names[2]],
-                     i.beat_step, i.index, i.layer)
-        p.claim("each side gets its addresses and steps", job == wanted)
+        wanted = Cat(given[name] for name in (
+            names[0], "length", "count_1", "count_2", *names[1:], "beat_step", "index", "layer"))
+        p.claim("each side gets its addresses and steps", job == wanted, goes)
     p.claim("idle exactly when no transfer is under way", dut.idle == (level == 0))
     p.holds("bursts", dut.o_burst)
     p.holds("beats", dut.o_beat)
     p.holds("owners", dut.o_owner)
     _skids_sound(p)
+    p.invariant(p.signal("held") == here)
+    p.invariant(p.view(TRANSFER, "i").as_value() == given.as_value(), here)
     p.cover("bursts and beats come", dut.o_burst.valid & dut.o_beat.valid)
+    p.cover("a transfer is taken two cycles after another", put & p.past(p.past(put)))
 
 
 @proof(Load, reach=14, bugs=[
@@ -139,7 +167,8 @@ def _load(p: Properties, block: type) -> None:
             & (dut.error.layer == p.past(owner.layer)), p.past(wrong))
     p.claim("and nothing is reported without", p.past(wrong), dut.error.code != 0)
     p.claim("idle when no transfer is under way, and never after an error",
-            dut.idle == ~(p.signal("o__valid", "walker.owners") | dut.load_valid | failed))
+            dut.idle == ~(p.signal("o__valid", "walker.owners") | p.signal("held", "walker")
+                          | dut.load_valid | failed))
     p.claim("nothing is written behind it", ~good, failed)
     p.claim("data that come when closed are dropped, from the next cycle on", dut.i_data.ready,
             p.past(dut.stop | failed))
@@ -149,12 +178,12 @@ def _load(p: Properties, block: type) -> None:
     p.cover("a transfer of two beats posts", (dut.post != 0) & (p.count(wrote) == 2))
 
 
-@proof(Store, reach=16, small={"_DEPTH": 2}, bugs=[
+@proof(Store, reach=22, small={"_DEPTH": 2}, bugs=[
     Bug("reads ahead of the room", "ask.eq(beat.valid & (room != 0)), beat.ready.eq(room != 0)",
         "ask.eq(beat.valid), beat.ready.eq(1)"),
     Bug("room comes back too early", "room - ask + given", "room - ask + arriving[1]"),
-    Bug("data are taken a cycle early", "data.i.valid.eq(arriving[1])",
-        "data.i.valid.eq(arriving[0])"),
+    Bug("data are taken a cycle early", "data.i.valid.eq(arriving[-1])",
+        "data.i.valid.eq(arriving[1])"),
     Bug("posts without an end", "Mux(self.done, owner.post, 0)",
         "Mux(walker.o_owner.valid, owner.post, 0)"),
     Bug("a beat behind the last is not outside", "beat.payload.beat >= self.preset.out_beats",
@@ -170,20 +199,22 @@ def _store(p: Properties, block: type) -> None:
     put = dut.i.valid & dut.i.ready
     owner = p.signal("o__payload", "walker.owners")
     transfers = _owners(p, i, put, dut.done, owner, "walker.")
-    p.assume("memory ends only transfers that are under way", transfers != 0, dut.done)
+    p.assume("memory ends only transfers that went on to it",
+             transfers != p.signal("held", "walker"), dut.done)
     beat = p.view(BEAT, "o__payload", "walker.beat_skid")
     stepped = p.signal("o__valid", "walker.beat_skid") & p.signal("o_beat__ready", "walker")
     p.claim("a place is read when it is taken from the walk",
             dut.store_enable == p.past(stepped))
     p.claim("the place of the walk", dut.store_beat == p.past(beat.beat), dut.store_enable)
-    came = p.past(p.past(dut.store_enable))
+    came = p.past(p.past(p.past(dut.store_enable)))
     gave = dut.o_data.valid & dut.o_data.ready
     waiting, before, element, level = follow_one(
         p, came, gave, dut.store_data, dut.o_data.payload, 2, "data: ")
     p.invariant(queue_sound(p, "data", 2) == level)
     p.invariant(in_queue(p, "data", before) == element, waiting)
     arriving = p.signal("arriving")
-    p.invariant(came == arriving[1])
+    p.invariant(came == arriving[2])
+    p.invariant(p.past(p.past(dut.store_enable)) == arriving[1])
     p.invariant(p.past(dut.store_enable) == arriving[0])
     p.claim("what was read ahead always fits", level != 2, came)
     p.invariant(p.signal("room") + level + sum(arriving) + dut.store_enable == 2)

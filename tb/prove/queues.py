@@ -116,7 +116,7 @@ def _gate(p: Properties, block: type) -> None:
     """A payload passes for each grant, none without, and none is lost."""
     dut = p.add(block(_BITS))
     p.holds("input", dut.i, claimed=False)
-    # semaphores grant what asked in the cycle before, once
+    # semaphores grant what has asked since the cycle before, once
     asked = p.past(dut.request)
     p.assume("a grant only answers a request, in one of two cycles",
              asked & ~p.past(dut.grant), dut.grant)

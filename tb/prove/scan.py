@@ -177,7 +177,10 @@ def _descriptor(p: Properties, value):
 @proof(PixelWalker, reach=12, bugs=[
     Bug("a column too many", "last_column.eq(columns <= Mux(paired, 3, 1))",
         "last_column.eq(columns <= Mux(paired, 2, 0))"),
-    Bug("a pair at the end of an odd row", "two.eq(paired & (columns != 0))", "two.eq(paired)"),
+    Bug("a pair at the end of an odd row", "two.eq(paired & more)", "two.eq(paired)"),
+    Bug("no pair in a row of two", "more.eq(d.columns != 1)", "more.eq(d.columns > 2)"),
+    Bug("a pair at the end of a row behind the first", "more.eq(columns != 1 + few)",
+        "more.eq(columns != 1)"),
     Bug("the second pixel comes again", "x.eq(x + times(d.x_step))", "x.eq(x + d.x_step)"),
     Bug("a pair's window is too short", "Mux(ahead.two, string, d.string_words)",
         "d.string_words"),
@@ -262,6 +265,7 @@ def _pixel_walker(p: Properties, block: type) -> None:
     for name, end, limit in (("column", 0, d.columns), ("row", 1, d.rows), ("image", 2, d.images)):
         p.invariant(p.signal(f"{name}s") == (limit - 1 - at[name])[:16], on)
         p.invariant(p.signal(f"last_{name}") == ends[end], on)
+    p.invariant(p.signal("more") == (at["column"] != d.columns - 1), on)
     p.invariant((p.signal("columns_last") == d.columns - 1)
                 & (p.signal("rows_last") == d.rows - 1), on)
     p.invariant(p.signal("x") == x_of(at), on)
