@@ -52,6 +52,7 @@ class JobLayout(data.StructLayout):
             "last_plane": 1,
             "last_inner": 1,
             "two": 1,  # pixels: this one and the next, which is the group's neighbour's
+            "paired": 1,  # the CONV's flag
             "tag": TagLayout(preset),
         })
 

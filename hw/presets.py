@@ -172,8 +172,8 @@ PRESETS = {preset.name: preset for preset in (
     Preset(name="ecp5", groups=8, lanes=32, epilogue_lanes=8, axi_bits=128, map_banks=8,
            map_rows=1024, weight_rows=2048, psum_rows=1024, residual_rows=2048, param_rows=16,
            out_banks=4, out_rows=1024),
-    Preset(name="large", groups=16, lanes=32, epilogue_lanes=32, axi_bits=128, map_banks=8,
-           map_rows=4096, weight_rows=4096, psum_rows=1024, residual_rows=1024, param_rows=16,
+    Preset(name="large", groups=16, lanes=32, epilogue_lanes=16, axi_bits=128, map_banks=8,
+           map_rows=4096, weight_rows=4096, psum_rows=2048, residual_rows=2048, param_rows=16,
            out_banks=8, out_rows=1024),
 )}
 

@@ -41,7 +41,7 @@ class ConvEngine(wiring.Component):
         A result of this context is to come (one for each pixel and step).
     result_valid, results, result_contexts, free : arrays of groups, or one bit a group; see Lanes
     tag_group, tag : In, Out
-        The oldest tag of a group, at once.
+        The oldest tag of a group, a cycle later.
     map_write_* : In
         A beat for the map buffer.
     weight_* : In
@@ -144,8 +144,8 @@ class ConvEngine(wiring.Component):
                 reader.entry_popped[index].eq(group.entry_popped),
                 weights.wants[index].eq(group.wants),
                 weights.row[index].eq(Mux(other, self.other_row, group.row)),
-                weights.enable[index].eq(
-                    Mux(other, self.other_row_enable, group.enable)),
+                weights.next_enable[index].eq(
+                    Mux(other, self.other_row_enable, group.next_enable)),
                 group.hold.eq(weights.hold[index]), group.weights.eq(weights.read_data[index]),
                 group.upper.eq(weights.upper[index]),
                 self.result_valid[index].eq(group.result_valid),

@@ -33,14 +33,12 @@ class Group(wiring.Component):
         Strobe: an entry left the queue in the cycle before.
     enable : Out
         The group moves in this cycle; 0 while its result is not taken, or ``hold``.
-    wants : Out
-        The bank of the weight buffer that is to be read now, one-hot.
-    row : Out
-        The weight row to be read.
+    next_enable, wants, row : Out
+        See Lanes.
     hold : In
         The group must stand, for the bank is being written.
     weights : In
-        Both banks' weight rows of 2 enabled cycles ago: ``lanes`` bytes each, lane 0 lowest.
+        Both banks' weight rows of 3 enabled cycles ago: ``lanes`` bytes each, lane 0 lowest.
     upper : In
         The row is the upper bank's.
     result_valid : Out
@@ -63,6 +61,7 @@ class Group(wiring.Component):
             "nonzero": In(preset.map_banks),
             "entry_popped": Out(1),
             "enable": Out(1),
+            "next_enable": Out(1),
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
@@ -80,8 +79,8 @@ class Group(wiring.Component):
         preset = self._preset
         m.submodules.scanner = scanner = Scanner(preset)
         m.submodules.lanes = lanes = Lanes(preset)
-        for name in ("enable", "wants", "row", "result_valid", "result", "result_context",
-                     "adding"):
+        for name in ("enable", "next_enable", "wants", "row", "result_valid", "result",
+                     "result_context", "adding"):
             m.d.comb += getattr(self, name).eq(getattr(lanes, name))
         for name in ("hold", "weights", "upper", "free"):
             m.d.comb += getattr(lanes, name).eq(getattr(self, name))

@@ -32,10 +32,11 @@ class Lanes(wiring.Component):
         The group moves in this cycle: the lanes, and what feeds them. A register.
     i_valid, i : In
         A token, taken with ``enable``.
-    wants : Out
-        The bank of the weight buffer that is to be read in the next cycle, one-hot.
-    row : Out
-        The weight row. Data comes 2 enabled cycles later.
+    next_enable : Out
+        ``enable`` of the next cycle.
+    wants, row : Out
+        The bank of the weight buffer that is to be read in the next cycle, one-hot, and the row.
+        Data comes 3 enabled cycles later.
     hold : In
         The group must stand in the next cycle.
     weights, upper : In
@@ -53,6 +54,7 @@ class Lanes(wiring.Component):
             "enable": Out(1),
             "i_valid": In(1),
             "i": In(TokenLayout(preset)),
+            "next_enable": Out(1),
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
             "hold": In(1),
@@ -86,7 +88,7 @@ class Lanes(wiring.Component):
                          tokens[0].mask.eq(Mux(reads, self.i.mask, 0))]
             for pipeline in (tokens, strobes):
                 m.d.sync += [b.eq(a) for a, b in itertools.pairwise(pipeline)]
-        m.d.comb += self.row.eq(tokens[0].row)
+        m.d.comb += self.row.eq(Mux(self.enable, self.i.row, tokens[0].row))
 
         # s2: weights are at hand; s3: operands, and with them the sums
         token, final = tokens[2], strobes[3]
@@ -118,7 +120,8 @@ class Lanes(wiring.Component):
         vacant, next_vacant = Signal(init=1), Signal()  # ~result_valid, of our own
         enable, next_enable = Signal(init=1), Signal()  # found a cycle before, as it goes far
         m.d.comb += [
-            self.enable.eq(enable), self.adding.eq(enable & final.add),
+            self.enable.eq(enable), self.next_enable.eq(next_enable),
+            self.adding.eq(enable & final.add),
             ends.eq(Mux(enable, strobes[2].end, final.end)),
             next_vacant.eq(Mux(enable & final.end, 0, vacant | self.free)),
             next_enable.eq(~self.hold & (~ends | next_vacant)),

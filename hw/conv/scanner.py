@@ -64,10 +64,7 @@ class Scanner(wiring.Component):
         entry = Signal(layout, reset_less=True)
         pending = Signal(banks)  # words of the entry still to be handed on
         entry_valid, last_word = Signal(), Signal()  # at most one word is pending
-        word_index = Signal(exact_log2(banks))
-        for index in reversed(range(banks)):
-            with m.If(pending[index]):
-                m.d.comb += word_index.eq(index)
+        word_index = Signal(exact_log2(banks), reset_less=True)  # of the lowest
         rest_words = Signal(banks)
         m.d.comb += [
             rest_words.eq(pending & ~(pending & -pending)[:banks]),
@@ -76,9 +73,11 @@ class Scanner(wiring.Component):
         with m.If(advance):
             with m.If(~entry_valid | last_word):
                 m.d.sync += [entry_valid.eq(self.i_valid), entry.eq(self.i),
-                             pending.eq(self.nonzero), last_word.eq(self.i.single)]
+                             pending.eq(self.nonzero), last_word.eq(self.i.single),
+                             word_index.eq(_lowest(self.nonzero))]
             with m.Else():
-                m.d.sync += [pending.eq(rest_words), last_word.eq(at_most_one(rest_words))]
+                m.d.sync += [pending.eq(rest_words), last_word.eq(at_most_one(rest_words)),
+                             word_index.eq(_lowest(rest_words))]
 
         # Stage B: one of its words, and what belongs to it.
         ahead = Signal(WordLayout(preset), reset_less=True)
@@ -158,3 +157,10 @@ class Scanner(wiring.Component):
         m.d.comb += self.busy.eq(entry_valid | ahead_valid | word_valid | token_valid)
         return m
 
+
+def _lowest(bits):
+    """Return the number of the lowest set bit, 0 without one."""
+    number = C(0, 0)
+    for index in reversed(range(len(bits))):
+        number = Mux(bits[index], index, number)
+    return number

@@ -25,9 +25,9 @@ class TagStore(wiring.Component):
     Members
     -------
     push_valid, push_group, push : In
-        A tag is visible in the next cycle.
+        A tag is visible 2 cycles later.
     group, tag : In, Out
-        The oldest tag of a group; combinational.
+        The oldest tag of a group, a cycle later.
     pop : In, one bit a group
     """
 
@@ -50,11 +50,17 @@ class TagStore(wiring.Component):
         write, read = memory.write_port(), memory.read_port(domain="comb")
         heads = [Signal(bits, name=f"head_{n}") for n in range(groups)]
         tails = [Signal(bits, name=f"tail_{n}") for n in range(groups)]
-        m.d.comb += [
-            write.en.eq(self.push_valid), write.data.eq(self.push),
-            write.addr.eq(Cat(select(self.push_group, tails), self.push_group)),
-            read.addr.eq(Cat(select(self.group, heads), self.group)), self.tag.eq(read.data),
+        # the memory is written, and read, from registers
+        valid = Signal()
+        row = Signal(len(write.addr), name="tail", reset_less=True)
+        tag = Signal(TagLayout(self._preset), name="pushed", reset_less=True)
+        m.d.sync += [
+            valid.eq(self.push_valid), tag.eq(self.push),
+            row.eq(Cat(select(self.push_group, tails), self.push_group)),
+            read.addr.eq(Cat(select(self.group, heads), self.group)),
         ]
+        m.d.comb += [write.en.eq(valid), write.data.eq(tag), write.addr.eq(row),
+                     self.tag.eq(read.data)]
         for group in range(groups):
             pushed = self.push_valid & (self.push_group == group)
             m.d.sync += [heads[group].eq(heads[group] + self.pop[group]),

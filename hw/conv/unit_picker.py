@@ -107,13 +107,20 @@ class UnitPicker(wiring.Component):
             recent[0].eq(Mux(may, picker.grant, 0) | given), recent[1].eq(recent[0]),
             recent[2].eq(recent[1]),
         ]
+        # its state is still on its way to the memory: it was picked 3 cycles before
+        before = [Signal(groups, name=f"picked_before_{n}") for n in range(2)]
+        forward = Signal()
+        m.d.sync += [before[0].eq(self.picked), before[1].eq(before[0]),
+                     forward.eq(may & (picker.grant & before[1]).any())]
 
         # read its state
         index = Signal(range(groups))
         job, job_valid = Signal(job_layout, reset_less=True), Signal()
         job_group = Signal.like(index)
         m.d.comb += [index.eq(_encode(self.picked)), read.addr.eq(index)]
-        m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid), job_group.eq(index)]
+        kept = Signal(job_layout, reset_less=True)  # what is being written
+        m.d.sync += [job.eq(Mux(forward, kept, read.data)), job_valid.eq(picked_valid),
+                     job_group.eq(index)]
 
         # the unit, and the state after it
         context = job.tag.context
@@ -167,7 +174,7 @@ class UnitPicker(wiring.Component):
         slot_index = Signal(range(groups), reset_less=True)
         accept, fits, paired = Signal(), Signal(), Signal()
         teams = sum(1 << group for group in range(0, groups - 1, 2))  # groups with a neighbour
-        m.d.comb += paired.eq(contexts.flag(self.i.payload.tag.context, Flag.PAIRED))
+        m.d.comb += paired.eq(self.i.payload.paired)
         m.d.comb += [
             fits.eq(~paired | (slot & teams).any()),
             self.i.ready.eq(slot_valid & ~after_valid & fits),
@@ -189,8 +196,9 @@ class UnitPicker(wiring.Component):
             with m.If(given[group] | (given[group - 1] & paired if group % 2 else C(0))):
                 m.d.sync += self.context_of[group].eq(self.i.payload.tag.context)
 
-        # one write port: states first, then new jobs
-        written = Signal(job_layout)
+        # one write port, from registers: states first, then new jobs
+        written, place = Signal(job_layout), Signal.like(write.addr, reset_less=True)
+        writes = Signal()
         owner = written.tag.context
         planes_last = contexts.derived(owner, "planes_last", 8, lambda view: view.planes - 1)
         # with 0 planes a group never ends
@@ -198,11 +206,14 @@ class UnitPicker(wiring.Component):
         steps_last = contexts.derived(owner, "steps_last", 8, lambda view: view.time_steps - 1)
         m.d.comb += [
             written.eq(Mux(after_valid, after, self.i.payload)),
-            write.en.eq(after_valid | accept), write.data.eq(written),
-            write.data.last_plane.eq(written.plane == planes_last),
-            write.data.last_inner.eq(written.inner == inner_last),
-            write.data.last_step.eq(written.step == steps_last),
-            write.addr.eq(Mux(after_valid, after_group, slot_index)),
+            write.en.eq(writes), write.data.eq(kept), write.addr.eq(place),
+        ]
+        m.d.sync += [
+            writes.eq(after_valid | accept), kept.eq(written),
+            kept.last_plane.eq(written.plane == planes_last),
+            kept.last_inner.eq(written.inner == inner_last),
+            kept.last_step.eq(written.step == steps_last),
+            place.eq(Mux(after_valid, after_group, slot_index)),
         ]
         for number in range(2):
             mine = Mux(number, self.context_of, ~self.context_of)

@@ -125,7 +125,8 @@ class PixelWalker(wiring.Component):
         with m.If(move):
             m.d.sync += [
                 ahead.eq(0),  # what isn't set below; it has no reset
-                ahead.two.eq(two), ahead_valid.eq(active), ahead_x.eq(x), room.eq(d.row_words - x),
+                ahead.two.eq(two), ahead.paired.eq(paired), ahead_valid.eq(active),
+                ahead_x.eq(x), room.eq(d.row_words - x),
                 ahead.origin.eq(plane_base + x), ahead.y.eq(y), ahead.weight.eq(d.weight_base),
                 ahead.tag.context.eq(self.context), ahead.tag.first.eq(1),
                 ahead.tag.psum.eq(psum), ahead.tag.residual.eq(residual),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """On-chip weight rows, one copy for two groups."""
 
+import itertools
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -21,18 +23,18 @@ class WeightBuffer(wiring.Component):
     other are written together, so that a row takes one such cycle. Writes never wait: where they
     come to the bank in use, the sooner they are through the better.
 
-    **Latency** 2 cycles from ``row`` to ``read_data``; a group's pipeline stands while its
-    ``enable`` is 0, and its data with it. A write is seen by reads of copy c c + 4 cycles after it
-    was taken, or one more where the next beat is of the same row. **Throughput** one row a group
-    and cycle, one beat a cycle.
+    **Latency** 3 cycles from ``row`` to ``read_data``; a group's pipeline stands in the cycle
+    behind one without ``next_enable``, and its data with it. A write is seen by reads of copy c
+    c + 4 cycles after it was taken, or one more where the next beat is of the same row.
+    **Throughput** one row a group and cycle, one beat a cycle.
 
     Members
     -------
     write_valid, write_row, write_part, write_data : In
         One beat of a row: part ``write_part`` (one-hot), data repeated over the row.
-    wants, row, enable : In, arrays of groups
-        ``wants``: the bank that the group reads in the next cycle, one-hot; ``enable``: its
-        pipeline moves.
+    wants, row, next_enable : In, arrays of groups
+        ``wants`` and ``row``: the bank that the group reads in the next cycle, one-hot, and the
+        row; ``next_enable``: its pipeline moves then.
     hold : Out, array of groups
         The group must not move in the next cycle.
     read_data : Out, array of groups
@@ -51,7 +53,7 @@ class WeightBuffer(wiring.Component):
             "write_data": In(preset.weight_row_bits),
             "wants": In(2).array(preset.groups),
             "row": In(rows).array(preset.groups),
-            "enable": In(1).array(preset.groups),
+            "next_enable": In(1).array(preset.groups),
             "hold": Out(1).array(preset.groups),
             "read_data": Out(2 * preset.weight_row_bits).array(preset.groups),
             "upper": Out(1).array(preset.groups),
@@ -89,34 +91,37 @@ class WeightBuffer(wiring.Component):
             m.d.comb += self.hold[2 * copy].eq(
                 (old.banks & self.wants[2 * copy]).any())
 
-        upper_s1 = Signal(groups)
-        for copy, write_now in enumerate(chain[1:]):
+        # addresses come from registers of their own
+        rows, enables = [], []
+        for group in range(groups):
+            row = Signal.like(self.row[group], name=f"row_{group}", reset_less=True)
+            enable = Signal(name=f"enable_{group}", init=1)
+            m.d.sync += [row.eq(self.row[group]), enable.eq(self.next_enable[group])]
+            rows.append(row)
+            enables.append(enable)
+        for copy, (old, write_now) in enumerate(itertools.pairwise(chain)):
             pair = [g for g in (2 * copy, 2 * copy + 1) if g < groups]
             found = []
             for index in range(2):
-                # the port's address comes from one register, its enables from others
-                writing = write_now.enables[index].any()
                 memory = block_memory(m, f"copy_{copy}_bank_{index}", preset.weight_row_bits,
                                       preset.weight_rows // 2)
                 write = memory.write_port(granularity=preset.axi_bits)
-                address = Signal(len(write.addr), name=f"address_{copy}_{index}")
-                m.d.comb += [
-                    address.eq(Mux(write_now.banks[index], write_now.row, self.row[pair[0]])),
-                    write.addr.eq(address), write.data.eq(write_now.word),
-                    write.en.eq(write_now.enables[index]),
-                ]
-                found.append([
-                    block_read(m, memory, f"read_{group}_{index}",
-                               address if port == 0 else self.row[group],
-                               self.enable[group] & ~writing if port == 0
-                               else self.enable[group])
-                    for port, group in enumerate(pair)])
+                # the first group's port reads or writes: synthesis must see that it does not both
+                address = Signal(len(write.addr), name=f"address_{copy}_{index}", reset_less=True)
+                m.d.sync += address.eq(Mux(old.banks[index], old.row, self.row[pair[0]]))
+                m.d.comb += [write.addr.eq(address), write.data.eq(write_now.word),
+                             write.en.eq(write_now.enables[index])]
+                asked = [(address, enables[pair[0]] & ~write.en.any()),
+                         *((rows[group], enables[group]) for group in pair[1:])]
+                found.append([block_read(m, memory, f"read_{group}_{index}", *question)
+                              for group, question in zip(pair, asked, strict=True)])
             for port, group in enumerate(pair):
                 data = Signal(2 * preset.weight_row_bits, name=f"data_{group}", reset_less=True)
+                upper_s1 = Signal(name=f"upper_s1_{group}", reset_less=True)
                 upper = Signal(name=f"upper_{group}", reset_less=True)
-                with m.If(self.enable[group]):
+                with m.If(enables[group]):
                     m.d.sync += [
-                        upper_s1[group].eq(self.row[group][-1]), upper.eq(upper_s1[group]),
+                        upper_s1.eq(rows[group][-1]), upper.eq(upper_s1),
                         data.eq(Cat(bank[port] for bank in found)),
                     ]
                 m.d.comb += [self.read_data[group].eq(data), self.upper[group].eq(upper)]

@@ -10,6 +10,7 @@ from hw.dma.axi import axi4_write
 from hw.dma.payloads import BURST, MAX_BURST, REPORT
 from hw.dma.queue import Queue
 from hw.dma.region_check import RegionCheck
+from hw.dma.skid import Skid
 from hw.regmap import ErrorCode
 
 __all__ = ["WritePort"]
@@ -44,6 +45,9 @@ class WritePort(wiring.Component):
         m = Module()
         m.submodules.check = check = RegionCheck(self.axi_bits, ErrorCode.WRITE_REGION)
         m.submodules.lengths = lengths = Queue(range(MAX_BURST), self.outstanding)
+        # what is sent follows a register beside the data, not the queue
+        m.submodules.length = length = Skid(range(MAX_BURST))
+        wiring.connect(m, lengths.o, length.i)
         m.submodules.answers = answers = Queue(1, self.outstanding)
         axi = self.axi
         burst = check.o.payload
@@ -74,10 +78,10 @@ class WritePort(wiring.Component):
         last = Signal()
         give = Signal()
         m.d.comb += [
-            last.eq(sent == lengths.o.payload),
-            self.i_data.ready.eq(lengths.o.valid & (~axi.wvalid | axi.wready)),
+            last.eq(sent == length.o.payload),
+            self.i_data.ready.eq(length.o.valid & (~axi.wvalid | axi.wready)),
             give.eq(self.i_data.valid & self.i_data.ready),
-            lengths.o.ready.eq(give & last),
+            length.o.ready.eq(give & last),
             self.beat.eq(axi.wvalid & axi.wready),
         ]
         with m.If(give):

@@ -37,7 +37,7 @@ class Epilogue(wiring.Component):
     16 bits is reported. Nothing in the pipeline ever waits: the arbiter issues beats only as fast
     as the writer takes them.
 
-    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 20 cycles
+    **Throughput** as many cycles a beat as ``hw.lif.plan.BeatPlan`` says. **Latency** 21 cycles
     from a result to its first write.
 
     Members
@@ -53,7 +53,7 @@ class Epilogue(wiring.Component):
     tag_group : Out
         The group whose tag is asked for.
     tag : In
-        Its oldest tag, at once.
+        Its oldest tag, a cycle later.
     free : Out, one bit a group
         Strobe: the oldest result and tag of the group are done with.
     load_data : In
@@ -115,7 +115,8 @@ class Epilogue(wiring.Component):
             m.d.comb += [arbiter.descriptors[index].eq(self.descriptors[index]),
                          writer.descriptors[index].eq(self.descriptors[index])]
         m.d.comb += [arbiter.valid.eq(self.result_valid), self.free.eq(arbiter.free),
-                     arbiter.contexts.eq(self.result_contexts), self.tag_group.eq(arbiter.group)]
+                     arbiter.contexts.eq(self.result_contexts),
+                     self.tag_group.eq(arbiter.next_group)]
 
         items, valid, sums = self._take(m, contexts, arbiter)
 
@@ -242,13 +243,9 @@ class Epilogue(wiring.Component):
         found["residual"] = registered(
             "residual", block_read(m, residuals, "residual_read", items[0].residual))
         # parameters change with the tile: a small memory, read twice, written from registers
-        load, beat = Signal(), Signal.like(self.load_param_beat, reset_less=True)
-        data = Signal.like(self.load_data, name="param_data", reset_less=True)
-        m.d.sync += [load.eq(self.load_param), beat.eq(self.load_param_beat),
-                     data.eq(self.load_data)]
         for name, stage in (("params", 1), ("thresholds", 6)):
             memory = self._loaded(m, name, preset.param_rows, preset.param_row_bits,
-                                  load, beat, data)
+                                  self.load_param, self.load_param_beat, self.load_data)
             port = memory.read_port(domain="comb")
             m.d.comb += port.addr.eq(address(stage))
             channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
@@ -316,7 +313,7 @@ class Epilogue(wiring.Component):
                 "threshold": threshold, "level_threshold": level_threshold}
 
     def _loaded(self, m, name, rows, row_bits, load, beat, content):
-        """Add a memory that is written in beats."""
+        """Add a memory that is written in beats, from registers."""
         bits = self._preset.axi_bits
         parts = row_bits // bits
         if name == "residuals":
@@ -326,8 +323,12 @@ class Epilogue(wiring.Component):
                                                  attrs={"ram_style": "distributed"})
         write = memory.write_port(granularity=bits)
         part_bits = exact_log2(parts)
-        m.d.comb += [
-            write.addr.eq(beat[part_bits:]), write.data.eq(content.replicate(parts)),
-            write.en.eq(Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0)),
-        ]
+        enable = Signal(parts, name=f"{name}_enable")
+        row = Signal.like(write.addr, name=f"{name}_row", reset_less=True)
+        part = Signal(bits, name=f"{name}_part", reset_less=True)
+        m.d.sync += [
+            row.eq(beat[part_bits:]), part.eq(content),
+            enable.eq(Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0))]
+        m.d.comb += [write.addr.eq(row), write.data.eq(part.replicate(parts)),
+                     write.en.eq(enable)]
         return memory

@@ -17,7 +17,8 @@ class OutBuffer(wiring.Component):
     """``out_banks`` banks of beats; beat b lies in bank ``b % out_banks``, row ``b // out_banks``.
 
     **Latency** 3 cycles from ``read_enable`` to ``read_data``; **throughput** one
-    write a bank and one read in each cycle. A beat must not be read while it is written.
+    write a bank and one read in each cycle. A beat must not be read in the two cycles in which it
+    is written.
 
     Members
     -------
@@ -48,10 +49,12 @@ class OutBuffer(wiring.Component):
         for bank in range(preset.out_banks):
             memory = block_memory(m, f"bank_{bank}", preset.axi_bits, preset.out_rows)
             write = memory.write_port(granularity=preset.epilogue_lanes)
-            m.d.comb += [
-                write.addr.eq(self.write_row[bank]), write.data.eq(self.write_data[bank]),
-                write.en.eq(self.write_enable[bank]),
-            ]
+            for port, value in (("en", self.write_enable), ("addr", self.write_row),
+                                ("data", self.write_data)):
+                register = Signal.like(value[bank], name=f"{port}_{bank}",
+                                       reset_less=port != "en")
+                m.d.sync += register.eq(value[bank])
+                m.d.comb += getattr(write, port).eq(register)
             row = block_read(m, memory, f"read_{bank}", self.read_beat[bank_bits:],
                              self.read_enable)
             rows.append(Signal.like(row, name=f"row_{bank}"))  # the block RAM's own register

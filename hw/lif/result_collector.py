@@ -4,6 +4,7 @@
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from hw.mux import select, union
 from hw.presets import Preset
@@ -17,9 +18,10 @@ _FAN_IN = 6
 class ResultCollector(wiring.Component):
     """Chooses ``epilogue_lanes`` sums: one part of the result of one group.
 
-    Every group has a register of its own, which is to lie beside it: the part that was asked for,
-    or 0 where another group was. What these hold is joined on the way to the epilogue, in two
-    steps, so that no wire crosses the device with a group's whole result.
+    Every group, or two neighbours where a result has two parts, have a register, which is to lie
+    beside them: the part that was asked for, or 0 where another group was. What these hold is
+    joined on the way to the epilogue, in two steps, so that no wire crosses the device with a
+    group's whole result.
 
     **Latency** 4 cycles; **throughput** one part a cycle.
 
@@ -54,20 +56,23 @@ class ResultCollector(wiring.Component):
             return signal
 
         level = []
-        for group, result in enumerate(self.results):
-            asked = Signal(name=f"asked_{group}")
-            m.d.comb += asked.eq(self.issue & (self.group == group))
-            here = register(f"here_{group}", asked)
+        count = 2 if parts == 2 else 1  # groups that share a register: of four values, one LUT
+        for first in range(0, preset.groups, count):
+            asked = Signal(name=f"asked_{first}")
+            m.d.comb += asked.eq(
+                self.issue & (self.group[exact_log2(count):] == first // count))
+            here = register(f"here_{first}", asked)
             # lines of its own: of equal ones, synthesis would make one net of thousands
-            line = register(f"line_{group}", Mux(asked, self.part, 0))
-            if parts == 1:  # a reset is enough
-                picked = Mux(here, result, 0)
-            else:
-                picked = here.replicate(width) & select(
-                    line, [result.word_select(n, width) for n in range(parts)])
-            level.append(register(f"picked_{group}", picked))
+            line = Cat(self.part, self.group[:exact_log2(count)])
+            line = register(f"line_{first}", Mux(asked, line, 0))
+            values = [result.word_select(n, width)
+                      for result in self.results[first:first + count] for n in range(parts)]
+            picked = select(line, values)
+            # as a reset where the choice fills a LUT
+            picked = Mux(here, picked, 0) if parts <= 2 else here.replicate(width) & picked
+            level.append(register(f"picked_{first}", picked))
         # as few are joined first as leave no more than the second step takes; the others wait
-        joins = -(-max(0, preset.groups - _FAN_IN) // (_FAN_IN - 1))
+        joins = -(-max(0, len(level) - _FAN_IN) // (_FAN_IN - 1))
         values = [union(level[n * _FAN_IN:(n + 1) * _FAN_IN]) for n in range(joins)]
         level = [register(f"joined_{n}", value)
                  for n, value in enumerate(values + level[joins * _FAN_IN:])]

@@ -23,8 +23,9 @@ _QUEUE = 8
 _CARRIES = 8
 """Additions under way and carries that wait, together."""
 _READ_LATENCY = 4
-_WRITE_LATENCY = 3
-"""Cycles from a write to the first read that sees it, less one."""
+"""Cycles of a map read."""
+_WRITE_LATENCY = 2
+"""Cycles from a write to the first question that sees it, less one."""
 
 
 class CountMatrix(wiring.Component):
@@ -41,7 +42,7 @@ class CountMatrix(wiring.Component):
 
     **Throughput** a token in as many cycles as V and K have planes, and an addition a cycle; each
     row of carries is one more. An addition waits for one to the same row that is still on its way.
-    **Latency** 14 cycles.
+    **Latency** 15 cycles.
 
     Members
     -------
@@ -56,9 +57,9 @@ class CountMatrix(wiring.Component):
     map_data : In
         Its answer, 4 cycles later.
     read_enable, read_row : Out
-        A read port of the weight buffer.
+        A read port of the weight buffer, a cycle ahead.
     read_data : In
-        Its answer, 2 cycles later: ``lanes`` counts of a byte, lane 0 lowest.
+        Its answer, 3 cycles later: ``lanes`` counts of a byte, lane 0 lowest.
     write_valid, write_row, write_data : Out
         A whole row for the weight buffer, always taken.
     """
@@ -115,13 +116,28 @@ class CountMatrix(wiring.Component):
         key_row = Signal(rows)
         level, arriving = Signal(range(_QUEUE + 1)), Signal(range(_QUEUE + 1))
         room, quiet, next_token = Signal(), Signal(), Signal()
-        m.d.comb += room.eq(level + arriving < _QUEUE)
         issue_value, issue_key = Signal(), Signal()
         plane, plane_offset = Signal(range(LEVEL_BITS)), Signal.like(offset)
         key_plane, key_offset = Signal(range(8)), Signal.like(offset)
         token_bit = Signal(5)  # its number modulo 32
         last_plane = Signal()
         m.d.comb += last_plane.eq(key_plane == d.key_planes - 1)
+
+        def follows(name, value):
+            """Return a register a cycle behind: a token, and a step, take at least two cycles."""
+            register = Signal.like(value, name=name, reset_less=True)
+            m.d.sync += register.eq(value)
+            return register
+        last_column, last_row, last_step = (
+            follows(f"last_{name[:-1]}", at == lasts[name])
+            for name, at in (("columns", column), ("rows", row), ("time_steps", step)))
+        next_offset, next_row, next_step, next_v_offset, next_v_row, next_v_step, next_clear = (
+            follows(f"next_{name}", (at + by)[:len(at)]) for name, at, by in (
+                ("offset", offset, d.column_step), ("row", row_offset, d.row_step),
+                ("step", step_offset, d.time_step), ("v_offset", v_offset, d.value_column_step),
+                ("v_row", v_row_offset, d.value_row_step),
+                ("v_step", v_step_offset, d.value_time_step),
+                ("clear", clear_base, d.clear_time_step)))
 
         def begin_keys():
             return [key.eq(0), key_row.eq(weight_base), left.eq(d.key_words),
@@ -162,35 +178,28 @@ class CountMatrix(wiring.Component):
                     m.d.comb += next_token.eq(1)
                     m.d.sync += [key_plane.eq(0), key_offset.eq(0)]
                     m.next = "READ-VALUE"
-                    with m.If((column == lasts["columns"]) & (row == lasts["rows"])):
+                    with m.If(last_column & last_row):
                         m.next = "DRAIN"
             with m.State("DRAIN"), m.If(quiet):
                 m.d.sync += [
-                    step.eq(step + 1), step_offset.eq(step_offset + d.time_step),
-                    row_offset.eq(step_offset + d.time_step),
-                    offset.eq(step_offset + d.time_step),
-                    v_step_offset.eq(v_step_offset + d.value_time_step),
-                    v_row_offset.eq(v_step_offset + d.value_time_step),
-                    v_offset.eq(v_step_offset + d.value_time_step),
+                    step.eq(step + 1),
+                    *(signal.eq(next_step) for signal in (step_offset, row_offset, offset)),
+                    *(signal.eq(next_v_step) for signal in (v_step_offset, v_row_offset, v_offset)),
                     weight_base.eq(weight_base + d.weight_time_step),
-                    clear_base.eq(clear_base + d.clear_time_step),
-                    clear_row.eq(clear_base + d.clear_time_step),
+                    clear_base.eq(next_clear), clear_row.eq(next_clear),
                 ]
                 m.d.sync += begin_step()
-                with m.If(step == lasts["time_steps"]):
+                with m.If(last_step):
                     m.next = "WAIT"
                 with m.Else():
                     m.next = "CLEAR-ROWS"
         with m.If(next_token):
             m.d.sync += [token_bit.eq(token_bit + 1), column.eq(column + 1),
-                         offset.eq(offset + d.column_step),
-                         v_offset.eq(v_offset + d.value_column_step)]
-            with m.If(column == lasts["columns"]):
-                m.d.sync += [column.eq(0), row.eq(row + 1),
-                             offset.eq(row_offset + d.row_step),
-                             row_offset.eq(row_offset + d.row_step),
-                             v_offset.eq(v_row_offset + d.value_row_step),
-                             v_row_offset.eq(v_row_offset + d.value_row_step)]
+                         offset.eq(next_offset), v_offset.eq(next_v_offset)]
+            with m.If(last_column):
+                m.d.sync += [column.eq(0), row.eq(row + 1), offset.eq(next_row),
+                             row_offset.eq(next_row), v_offset.eq(next_v_row),
+                             v_row_offset.eq(next_v_row)]
         clear, clearing = Signal(), Signal()
         cleared_row = Signal(rows, reset_less=True)
         m.d.comb += clear.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
@@ -251,7 +260,9 @@ class CountMatrix(wiring.Component):
                      has_value.eq(chosen.any())]
         push, pop = Signal(), Signal()
         m.d.comb += push.eq(masked & nonzero.any() & has_value)
-        m.d.sync += arriving.eq(arriving + issue_key - masked)
+        # what leaves the queue in this cycle is room in the next but one
+        m.d.sync += [arriving.eq(arriving + issue_key - masked),
+                     room.eq(level + arriving + issue_key - (masked & ~push) < _QUEUE)]
         entry_bits = len(entry.as_value())
         entries = Memory(shape=unsigned(entry_bits + banks), depth=_QUEUE, init=[])
         values = Memory(shape=unsigned(LEVEL_BITS * lanes + 2), depth=2 * _QUEUE, init=[])
@@ -278,8 +289,8 @@ class CountMatrix(wiring.Component):
         m.submodules.carries = carries = Queue(
             data.StructLayout({"row": rows, "part": 8, "lanes": lanes}), _CARRIES)
         operation = data.StructLayout({"valid": 1, "row": rows, "part": 8})
-        # s0 reads, s3 writes; behind that, until reads see it
-        flight = [Signal(operation, name=f"add_s{n}") for n in range(4 + _WRITE_LATENCY)]
+        # s0 asks, s4 writes; behind that, until reads see it
+        flight = [Signal(operation, name=f"add_s{n}") for n in range(5 + _WRITE_LATENCY)]
         alive = Signal(range(_CARRIES + 1))  # additions that may still carry, and carries
         begin_carry, begin_token = Signal(), Signal()
         token, token_may = _candidate(m, "token", tokens.o, begin_token, flight)
@@ -298,27 +309,27 @@ class CountMatrix(wiring.Component):
         # what is added: a carry, or the token's V, doubled as often as the plane of K asks
         size = LEVEL_BITS + LEVEL_BITS - 1
         planes = [Signal(LEVEL_BITS * lanes, name=f"planes_{n}", reset_less=True)
-                  for n in range(2)]
-        shifts = [Signal(2, name=f"doublings_{n}", reset_less=True) for n in range(2)]
+                  for n in range(3)]
+        shifts = [Signal(2, name=f"doublings_{n}", reset_less=True) for n in range(3)]
         m.d.sync += [
             planes[0].eq(Mux(begin_carry, carry.payload.lanes,
                              value_read.data[:LEVEL_BITS * lanes])),
             shifts[0].eq(Mux(begin_carry, 0, value_read.data[LEVEL_BITS * lanes:])),
-            planes[1].eq(planes[0]), shifts[1].eq(shifts[0])]
+            *(b.eq(a) for pipeline in (planes, shifts) for a, b in itertools.pairwise(pipeline))]
         sums, over = Signal(8 * lanes, reset_less=True), Signal(lanes, reset_less=True)
         for lane in range(lanes):
             addend = Signal(size, name=f"addend_{lane}", reset_less=True)
             total = Signal(9, name=f"total_{lane}")
             m.d.sync += addend.eq(
-                Cat(planes[1][lanes * n + lane] for n in range(LEVEL_BITS)) << shifts[1])
+                Cat(planes[2][lanes * n + lane] for n in range(LEVEL_BITS)) << shifts[2])
             m.d.comb += total.eq(addend + self.read_data[8 * lane:8 * lane + 8])
             m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), over[lane].eq(total[8])]
-        last = flight[3]
+        last = flight[4]
         carry_lanes, carried = Signal(lanes, reset_less=True), Signal()
         m.d.sync += [carry_lanes.eq(over),
                      carried.eq(last.valid & over.any() & (last.part + 1 < d.parts))]
-        behind = flight[4]  # where carries are at hand
-        m.d.sync += self.write_valid.eq(flight[2].valid | clear)  # LOAD waits for it, far away
+        behind = flight[5]  # where carries are at hand
+        m.d.sync += self.write_valid.eq(flight[3].valid | clear)  # LOAD waits for it, far away
         m.d.comb += [
             self.write_row.eq(Mux(clearing, cleared_row, last.row)),
             self.write_data.eq(Mux(clearing, 0, sums)),

@@ -102,31 +102,32 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
             raise tools.SynthesisError(f"{name} does not fit {target.device}: " + ", ".join(
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
         crowded = found["block_ram"] > _CROWDED * target.available["block_ram"]
-        first = "static" if crowded else "heap"
-        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, first)
+        placers = ("static", "static") if crowded else ("heap",)
+        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, placers)
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
 def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seed: int,
-            options: tuple[str, ...], seconds: int, first: str) -> dict[str, object]:
-    """What placing and routing changes of the figures; ``seconds`` were spent before. It is placed
-    twice, see `sw.fpga.floorplan`; ``first``: the placer that begins."""
+            options: tuple[str, ...], seconds: int, placers: tuple[str, ...]) -> dict[str, object]:
+    """What placing and routing changes of the figures; ``seconds`` were spent before.
+    ``placers``: those that place it before the last time, see `sw.fpga.floorplan`."""
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz), "--seed", str(seed)]
     chosen = {given.partition("=")[0] for given in options}
-    beginning = [*arguments, "--placer", first, *_without(options, "--placer")]
+    beginnings = [[*arguments, "--placer", placer, *_without(options, "--placer")]
+                  for placer in placers]
     for option, choice in _CHOICES.items():
         arguments += [] if option in chosen else [option, choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, tools.version(tool),
-                                     first, inspect.getsource(floorplan),
+                                     *placers, inspect.getsource(floorplan),
                                      inspect.getsource(replication)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         report = work / "report.json"
-        netlist = _floorplan(tool, beginning, netlist, work, step)
+        netlist = _floorplan(tool, beginnings, netlist, work, step)
         tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
                          "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
         (work / _FLOORPLAN).unlink(missing_ok=True)
@@ -143,20 +144,24 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
     return {**figures, "seconds": seconds + figures["seconds"]}
 
 
-def _floorplan(tool: str, arguments: list[str], netlist: Path, work: Path,
+def _floorplan(tool: str, beginnings: list[list[str]], netlist: Path, work: Path,
                step: tools.Step) -> Path:
-    """Place a netlist, and return it with the sites that its block RAMs are to have then, and
-    copies of the flip-flops that reach far."""
+    """Place a netlist once for each list of arguments, and return it with the sites that its block
+    RAMs are to have then, and copies of the flip-flops that reach far."""
     placed, result = work / "placed.json", work / _FLOORPLAN
-    tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
-              work / "placer.log", step, seconds=LIMIT)
-    design, cells = json.loads(placed.read_text()), json.loads(netlist.read_text())
-    sites, before, after = floorplan.assign(design)
-    step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
-    floorplan.constrain(cells, sites)
-    step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
-    write_bytes(result, json.dumps(cells).encode())
-    placed.unlink()
+    cells = json.loads(netlist.read_text())
+    for number, arguments in enumerate(beginnings):
+        tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
+                  work / f"placer-{number}.log", step, seconds=LIMIT)
+        design = json.loads(placed.read_text())
+        sites, before, after = floorplan.assign(design)
+        step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
+        floorplan.constrain(cells, sites)
+        if number == len(beginnings) - 1:
+            step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
+        write_bytes(result, json.dumps(cells).encode())
+        placed.unlink()
+        netlist = result
     return result
 
 

@@ -87,7 +87,7 @@ async def run(dut: object, work: Work, random: np.random.Generator, stall: float
     p = preset()
     push, hold, rest = (pauses(random, stall) for _ in range(3))
     level, additions, freed = 0, 0, False
-    row_s1 = row_s2 = 0
+    row_s0 = row_s1 = row_s2 = 0
     for cycle in range(cycles):
         pushes = bool(work.entries) and level < p.fifo_depth and not next(push)
         if pushes:
@@ -98,12 +98,13 @@ async def run(dut: object, work: Work, random: np.random.Generator, stall: float
         await RisingEdge(dut.clk)
         level += pushes - int(dut.entry_popped.value)
         additions += int(dut.adding.value)
-        if int(dut.enable.value):  # a memory of two stages
-            row_s2, row_s1 = row_s1, int(dut.row.value)
+        if int(dut.enable.value):  # a memory of two stages, behind a register
+            row_s2, row_s1 = row_s1, row_s0
             half = p.weight_rows // 2
             banks = work.memory[row_s2 % half], work.memory[row_s2 % half + half]
             dut.weights.value = int.from_bytes(b"".join(map(bytes, banks)), "little")
             dut.upper.value = row_s2 >= half
+        row_s0 = int(dut.row.value)
         ready = int(dut.result_valid.value) and not freed
         freed = bool(ready) and not next(rest)
         dut.free.value = freed

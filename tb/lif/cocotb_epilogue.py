@@ -13,7 +13,7 @@ import cocotb
 import numpy as np
 import pytest
 import torch
-from cocotb.triggers import FallingEdge, Lock, RisingEdge
+from cocotb.triggers import Lock, RisingEdge
 
 from hw.descriptor import CONV, Flag, Opcode
 from hw.payloads import TagLayout
@@ -325,10 +325,10 @@ class Groups:
                     self.queues[group].popleft()
 
     async def _tags(self) -> None:
-        """Answer with the oldest tag of a group, within the cycle."""
+        """Answer with the oldest tag of a group, in the next cycle."""
         dut, layout = self.dut, TagLayout(preset())
         while True:
-            await FallingEdge(dut.clk)
+            await RisingEdge(dut.clk)
             queue = self.queues[int(dut.tag_group.value)]
             dut.tag.value = pack(layout, queue[0][0]) if queue else 0
 

@@ -21,15 +21,16 @@ __all__ = ["PROOFS"]
 _PARTS = MINUTE.beats_per_tile
 
 
-@proof(ResultArbiter, k=5, reach=16, bugs=[
-    Bug("a repeat too few", "last_repeat.eq(repeat == repeats_last)",
-        "last_repeat.eq(repeat + 1 == repeats_last)"),
+@proof(ResultArbiter, k=5, reach=18, bugs=[
+    Bug("a repeat too few", "last_repeat.eq(repeats == 1)", "last_repeat.eq(repeats <= 2)"),
+    Bug("the repeats of the context behind", "once = contexts.derived(\n            then_context",
+        "once = contexts.derived(\n            ~then_context"),
     Bug("a beat before the writer is free", "go.eq(now_valid & ready)", "go.eq(now_valid)"),
-    Bug("a result is chosen twice", "[now, then, *recent]", "[now, then]"),
-    Bug("the result at hand is chosen again", "[now, then, *recent]", "[then, *recent]"),
-    Bug("the choice ahead is chosen again", "[now, then, *recent]", "[now, *recent]"),
+    Bug("a result is chosen twice", "[now, *recent]", "[now]"),
+    Bug("the result at hand is chosen again", "[now, *recent]", "recent"),
+    Bug("what moves on stays ahead", "m.d.sync += [then.eq(0), then_valid.eq(0)]", "pass"),
     Bug("the context is that of the one behind", "now_context.eq(then_context)",
-        "now_context.eq((chooser.grant & self.contexts).any())"),
+        "now_context.eq((chooser.grant & offered_contexts).any())"),
     Bug("the plan is that of the other context", "Mux(then_context, *plan.cycles_last[::-1])",
         "Mux(then_context, *plan.cycles_last)"),
     Bug("a result is freed with every part", "self.free.eq(Mux(finished, now, 0))",
@@ -90,7 +91,7 @@ def _result_arbiter(p: Properties, block: type) -> None:
     p.invariant(p.signal("then_context") == (then & dut.contexts).any(), then_valid)
     p.invariant((then & dut.free) == 0)
     p.invariant(up == 4, then_valid)
-    for name, mine in (("repeats_last", repeats), ("cycles_last", plan["cycles_last"]),
+    for name, mine in (("cycles_last", plan["cycles_last"]),
                        ("repeat_pause", plan["repeat_last"])):
         p.invariant(p.signal(f"now_{name}") == Mux(now_context, *mine[::-1]), now_valid)
     p.invariant(dut.valid.bit_select(index, 1)
@@ -108,12 +109,20 @@ def _result_arbiter(p: Properties, block: type) -> None:
     p.invariant((wait == 0) | (up == 4))
     register = [p.signal(f"repeats_last_{n}") for n in range(2)]
     p.invariant(Cat(a == b for a, b in zip(register, repeats, strict=True)).all(), up != 0)
+    for number, of in enumerate(repeats):
+        p.invariant(p.signal(f"once_{number}") == (of == 0), up != 0)
+    behind = p.signal("repeats")
+    p.invariant(behind == (Mux(now_context, *repeats[::-1]) - p.signal("repeat"))[:8], now_valid)
+    p.invariant(p.signal("last_repeat") == (behind == 0), now_valid)
     p.invariant(p.signal("recent_0") == dut.free)
+    p.invariant(p.signal("recent_1") == p.past(dut.free))
+    p.invariant(p.signal("offered") == p.past(dut.valid))
+    p.invariant(p.signal("offered_contexts") == p.past(dut.contexts), p.past(dut.valid) != 0)
     p.cover("a result of two repeats is freed, and one of the other group",
             p.count(dut.free == 1).any() & (dut.free == 2) & (dut.repeat == 1))
 
 
-@proof(UnitPicker, k=2, reach=14, bugs=[
+@proof(UnitPicker, k=5, reach=14, bugs=[
     Bug("picks without room", "busy & room & ~(recent", "busy & ~(recent"),
     Bug("a pair without room in the neighbour", "(~pairs | other)", "1"),
     Bug("a pair's job for a group that has no neighbour", "(slot & teams).any()", "1"),
@@ -123,6 +132,8 @@ def _result_arbiter(p: Properties, block: type) -> None:
     Bug("picks what was just picked", "~(recent[0] | recent[1])", "~recent[1]"),
     Bug("a job for a group that has one", "chooser.request.eq(~busy &", "chooser.request.eq("),
     Bug("a state and a job are written at once", "slot_valid & ~after_valid", "slot_valid"),
+    Bug("a state is read before it is written", "Mux(forward, kept, read.data)", "read.data"),
+    Bug("another's state is taken", "(picker.grant & before[1]).any()", "before[1].any()"),
 ])
 def _unit_picker(p: Properties, block: type) -> None:
     """One group at a time, with a job and room; its units in the order of picks, none lost."""
@@ -152,6 +163,17 @@ def _unit_picker(p: Properties, block: type) -> None:
     job = JobLayout(MINUTE)(p.signal("job"))
     p.claim("the second pixel has a tag behind the first's, with the neighbour",
             dut.tag_valid & dut.tag_group[0], p.past(p.past(first & job.two)))
+    one = p.any(range(MINUTE.groups))
+    content = Signal(len(job.as_value()), reset_less=True)  # of that group, as it was written last
+    writes = p.signal("writes") & (p.signal("place") == one)
+    state = Mux(writes, p.signal("kept"), content)
+    p.m.d.sync += content.eq(state)
+    p.invariant(p.row("jobs", one) == content)
+    p.invariant(p.signal("picked_before_0") == p.past(dut.picked))
+    p.invariant(p.signal("picked_before_1") == p.past(p.signal("picked_before_0")))
+    p.invariant(p.signal("forward") == (dut.picked & p.past(p.signal("picked_before_1"))).any())
+    p.claim("a unit sees what the one before it left", job.as_value() == p.past(state),
+            job_valid & (job_group == one))
     p.claim("a job goes to a group without one",
             ((p.signal("given") & busy) == 0) & (p.signal("given") != 3)
             & p.signal("given").any(), accept)
@@ -186,6 +208,8 @@ def _unit_picker(p: Properties, block: type) -> None:
     Bug("a write goes to both banks", "go & (first.row[-1] == bank)", "go"),
     Bug("a write is lost on its way to the copy", "new.take(old.row, old.enables, ",
         "new.take(old.row, [C(0, 1)] * 2, "),
+    Bug("a write goes to the group's row", "Mux(old.banks[index], old.row, ",
+        "Mux(0, old.row, "),
     Bug("the copy's banks are swapped", "new.take(old.row, old.enables, ",
         "new.take(old.row, old.enables[::-1], "),
 ])
@@ -195,6 +219,8 @@ def _weight_buffer(p: Properties, block: type) -> None:
     preset = dataclasses.replace(MINUTE, lanes=16)      # a row of two beats
     dut = p.add(block(preset))
     size = preset.axi_bits
+    up = p.register(1, "up")
+    p.m.d.sync += up.eq(1)
     p.assume("a beat has one part", (dut.write_part == 1) | (dut.write_part == 2))
     waiting, row, part, word = (p.signal(name) for name in (
         "waiting", "write_in_row", "write_in_part", "write_in_word"))
@@ -232,6 +258,13 @@ def _weight_buffer(p: Properties, block: type) -> None:
     p.claim("the copy is written a cycle later, with the same row", p.signal("write_0_row")
             == p.past(p.signal("write_gathered_row")), writes.any())
     p.claim("and the same parts, in the same bank", Cat(copied) == p.past(Cat(enables)))
+    for index in range(2):
+        writing = writes[index]
+        p.claim(f"bank {index} gets the address of the write, or of the group's row",
+                p.signal(f"address_0_{index}") == Mux(
+                    writing, p.signal("write_0_row"), p.past(dut.row[0]))[:-1], up)
+    p.claim("the other group reads as it moves, the row that it named",
+            p.signal("row_1") == p.past(dut.row[1]), up)
     p.claim("the group that wants that bank stands in that cycle", p.past(dut.hold[0])
             == (writes & p.past(dut.wants[0])).any())
     p.claim("the other group never stands", ~dut.hold[1])

@@ -14,10 +14,9 @@ __all__ = ["PROOFS"]
 
 @proof(OutBuffer, k=4, reach=8, resets=False, bugs=[
     Bug("the bank of the read behind", "select(bank_s2, rows)", "select(bank_s1, rows)"),
-    Bug("banks share a row", "write.addr.eq(self.write_row[bank])",
-        "write.addr.eq(self.write_row[0])"),
-    Bug("a write fills the whole beat", "write.en.eq(self.write_enable[bank])",
-        "write.en.eq(self.write_enable[bank].any().replicate(len(write.en)))"),
+    Bug("banks share a row", '("addr", self.write_row)', '("addr", [self.write_row[0]] * 99)'),
+    Bug("a write fills the whole beat", "register.eq(value[bank])",
+        'register.eq(value[bank].any().replicate(99) if port == "en" else value[bank])'),
 ])
 def _out_buffer(p: Properties, block: type) -> None:
     """A beat reads as what was last written to each of its parts."""
@@ -25,11 +24,13 @@ def _out_buffer(p: Properties, block: type) -> None:
     lanes, parts = MINUTE.epilogue_lanes, MINUTE.axi_bits // MINUTE.epilogue_lanes
     beat, part = p.any(range(MINUTE.out_beats)), p.any(range(parts))
     bank, row = beat[:1], beat[1:]
-    content = p.register(lanes, "content")
+    content = p.register(lanes, "content")  # a cycle behind the write, as the memory is
     enable = Array(dut.write_enable)[bank].bit_select(part, 1)
-    write = enable & (Array(dut.write_row)[bank] == row)
+    asked = enable & (Array(dut.write_row)[bank] == row)
+    data = Array(dut.write_data)[bank].word_select(part, lanes)
+    write, data_s1 = p.past(asked), p.past(data)
     with m.If(write):
-        m.d.sync += content.eq(Array(dut.write_data)[bank].word_select(part, lanes))
+        m.d.sync += content.eq(data_s1)
     reads = dut.read_enable & (dut.read_beat == beat)
     p.assume("a beat is not read while it is written", ~reads, write)
     there = p.past(p.past(p.past(reads)))
@@ -38,6 +39,10 @@ def _out_buffer(p: Properties, block: type) -> None:
     for index in range(2):
         held = p.row(f"bank_{index}", row)
         p.invariant(held.word_select(part, lanes) == content, bank == index)
+        p.invariant((p.signal(f"en_{index}").bit_select(part, 1)
+                     & (p.signal(f"addr_{index}") == row)) == write, bank == index)
+        p.invariant(p.signal(f"data_{index}").word_select(part, lanes) == data_s1,
+                    (bank == index) & write)
     p.cover("a part is read that was written", there & (content != 0))
 
 

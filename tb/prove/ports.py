@@ -133,11 +133,11 @@ def _read_port(p: Properties, block: type) -> None:
 
 @proof(WritePort, k=1, reach=14, bugs=[
     Bug("one too many under way", "lengths.i.ready & answers.i.ready", "lengths.i.ready"),
-    Bug("a beat too many", "last.eq(sent == lengths.o.payload)",
-        "last.eq(sent == lengths.o.payload + 1)"),
+    Bug("a beat too many", "last.eq(sent == length.o.payload)",
+        "last.eq(sent == length.o.payload + 1)"),
     Bug("last stays behind", "sent.eq(Mux(last, 0, sent + 1))", "sent.eq(sent + 1)"),
-    Bug("data before its address", "self.i_data.ready.eq(lengths.o.valid & (",
-        "self.i_data.ready.eq((check.o.valid | lengths.o.valid) & ("),
+    Bug("data before its address", "self.i_data.ready.eq(length.o.valid & (",
+        "self.i_data.ready.eq((check.o.valid | length.o.valid) & ("),
     Bug("data are replaced while they wait", "(~axi.wvalid | axi.wready)),\n            give",
         "1),\n            give"),
     Bug("done with every burst", "axi.bvalid & answers.o.payload", "axi.bvalid"),
@@ -161,7 +161,11 @@ def _write_port(p: Properties, block: type) -> None:
     with m.If(sent):
         m.d.sync += number.eq(Mux(axi.wlast, 0, number + 1))
 
-    lengths, answers = (queue_sound(p, name, _OUTSTANDING) for name in ("lengths", "answers"))
+    queued, answers = (queue_sound(p, name, _OUTSTANDING) for name in ("lengths", "answers"))
+    # lengths leave their queue through a skid
+    begun, spared = (p.signal(name, "length") for name in ("o__valid", "spare_valid"))
+    p.invariant(begun, spared)
+    lengths = queued + begun + spared
     waiting, before, length, level = follow_one(
         p, good, wrote, (burst.beats - 1)[:4], number, _OUTSTANDING + 3, "data: ")
     ending = axi.wvalid & axi.wlast
@@ -170,13 +174,16 @@ def _write_port(p: Properties, block: type) -> None:
     in_data, queueing = (before == 0) & ending, place < lengths
     in_passed = (place == lengths) & passed_valid
     p.invariant(number == length, waiting & in_data)
-    p.invariant(in_queue(p, "lengths", place[:2]) == length, waiting & ~in_data & queueing)
+    behind = in_queue(p, "lengths", (place - begun - spared)[:2])
+    of_place = Mux(begun & (place == 0), p.signal("first", "length"),
+                   Mux(spared & (place == 1), p.signal("spare", "length"), behind))
+    p.invariant(of_place == length, waiting & ~in_data & queueing)
     p.invariant((passed.beats - 1)[:4] == length, waiting & ~in_data & ~queueing & in_passed)
     p.invariant((first.beats - 1)[:4] == length, waiting & ~in_data & ~queueing & ~in_passed)
     inner = p.signal("sent")
     p.invariant(inner == Mux(ending, 0, number + axi.wvalid))
-    p.invariant(inner <= p.signal("o__payload", "lengths"), lengths != 0)
-    p.invariant(lengths != 0, (axi.wvalid & ~axi.wlast) | (inner != 0))
+    p.invariant(inner <= p.signal("first", "length"), begun)
+    p.invariant(begun, (axi.wvalid & ~axi.wlast) | (inner != 0))
 
     told, at, last, bursts = follow_one(
         p, good, axi.bvalid, burst.last, p.signal("o__payload", "answers"), _OUTSTANDING + 2,

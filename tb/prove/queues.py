@@ -142,26 +142,35 @@ def _gate(p: Properties, block: type) -> None:
     Bug("a pop moves every head",
         "heads[group] + self.pop[group]", "heads[group] + self.pop.any()"),
     Bug("a push moves every tail", "tails[group] + pushed", "tails[group] + self.push_valid"),
-    Bug("groups share their rows", "write.addr.eq(Cat(select(self.push_group, tails), "
-        "self.push_group))", "write.addr.eq(select(self.push_group, tails))"),
+    Bug("groups share their rows", "row.eq(Cat(select(self.push_group, tails), "
+        "self.push_group))", "row.eq(select(self.push_group, tails))"),
+    Bug("the tag of another group", "select(self.group, heads), self.group",
+        "heads[0], self.group"),
 ])
 def _tag_store(p: Properties, block: type) -> None:
     """A queue of tags for each group, none of which touches another's."""
     dut = p.add(block(MINUTE))
     group = p.any(range(MINUTE.groups))
-    put = dut.push_valid & (dut.push_group == group)
+    early = dut.push_valid & (dut.push_group == group)
+    put, tag = p.past(early), p.past(dut.push)  # as it goes to the memory
     get = Cat(dut.pop).bit_select(group, 1)
     count = p.register(range(TAG_DEPTH + 1), "held")
     p.m.d.sync += count.eq(count + put - get)
-    p.assume("no group gets more tags than fit", count != TAG_DEPTH, put)
+    p.assume("no group gets more tags than fit", count + put != TAG_DEPTH, early)
     p.assume("no group's queue is popped while empty", count != 0, get)
-    p.assume("what is popped is looked at", dut.group == group, get)
-    waiting, before, element, level = follow_one(p, put, get, dut.push, dut.tag, TAG_DEPTH)
+    p.assume("what is popped was asked for, behind the pop before",
+             (p.past(dut.group) == group) & ~p.past(get), get)
+    waiting, before, element, level = follow_one(p, put, get, tag, dut.tag, TAG_DEPTH)
     p.invariant(level == count)
+    p.invariant(count + put <= TAG_DEPTH)
     heads = Array(p.signal(f"head_{n}") for n in range(MINUTE.groups))
     tails = Array(p.signal(f"tail_{n}") for n in range(MINUTE.groups))
     head = heads[group]
-    p.invariant((tails[group] - head)[:3] == level[:3])
+    p.invariant((tails[group] - head)[:3] == (level + put)[:3])
+    address, asked = p.signal("read__addr"), p.past(dut.group)
+    p.invariant(address == Cat((heads[group] - p.past(get))[:3], group), asked == group)
+    p.invariant((p.signal("valid") & (p.signal("tail")[3:] == group)) == put)
+    p.invariant((p.signal("tail")[:3] == (tails[group] - 1)[:3]) & (p.signal("pushed") == tag), put)
     place = Cat((head + before)[:3], group)
     p.invariant(p.row("memory", place) == element, waiting)
 

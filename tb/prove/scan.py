@@ -31,10 +31,9 @@ _WIDE = dataclasses.replace(MINUTE, weight_rows=32)
 @proof(Scanner, reach=11, small={"WORD_BITS": _BITS, "_BIT_BITS": _SHIFT}, bugs=[
     Bug("a set bit is skipped", "next_clear.eq(clear | (clear + 1)[:WORD_BITS])",
         "next_clear.eq(~0)"),
-    Bug("a word is handed on twice", "m.d.sync += [pending.eq(rest_words)",
-        "m.d.sync += [pending.eq(pending)"),
-    Bug("words in the wrong order", "for index in reversed(range(banks)):",
-        "for index in range(banks):"),
+    Bug("a word is handed on twice", "_lowest(rest_words)", "_lowest(pending)"),
+    Bug("words in the wrong order", "for index in reversed(range(len(bits))):",
+        "for index in range(len(bits)):"),
     Bug("a token is repeated", "with m.Elif(self.enable & ~extra):\n            m.d.sync += [word",
         "with m.Elif(self.enable & extra):\n            m.d.sync += [word"),
     Bug("takes the next entry too early", "self.i_valid & (~entry_valid | last_word))",
@@ -119,6 +118,7 @@ def _inside(p: Properties, dut, v: dict) -> None:
     for number, one in enumerate(words):
         p.invariant(one.any(), v["taken"] & counts[number])
     p.invariant(last_word == ~pending.all(), v["entry_valid"])
+    p.invariant(p.signal("word_index") == (pending == 2), v["entry_valid"])
     p.invariant(pending.any() | entry.end | (entry.double != 0), v["entry_valid"])
     p.invariant((entry.row == row) & ~entry.depthwise
                 & Cat(entry.words[n] == words[n] for n in range(len(words))).all()
@@ -380,6 +380,8 @@ def _row_cutter(p: Properties, block: type) -> None:
     Bug("moves while held", "next_enable.eq(~self.hold & (", "next_enable.eq(("),
     Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
         "reads & self.i.row[-1]), 0))"),
+    Bug("names the next row while it stands", "Mux(self.enable, self.i.row, tokens[0].row)",
+        "self.i.row"),
     Bug("a unit begins with the sum before it", "clear.eq(next_enable & ends)",
         "clear.eq(next_enable & strobes[2].end)"),
 ])
@@ -407,9 +409,14 @@ def _lanes(p: Properties, block: type) -> None:
     p.m.d.sync += up.eq(1)
     p.claim("accumulators start at 0 after a reset and behind the end of each unit",
             p.signal("clear") == (~up | (dut.enable & strobes[3].end)))
-    upper = dut.row[-1]
+    # the row that is read now: it is wanted, and named, in the cycle before
+    row, upper = tokens[0].row, tokens[0].row[-1]
+    up_before = p.past(up)
     p.claim("a row is wanted in the cycle before it is read, and each before it is read again",
             p.past(dut.wants) == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
+    p.claim("and is named then", p.past(dut.row) == row, strobes[0].add & up_before)
+    p.claim("its pipeline moves as was said before", p.past(dut.next_enable) == dut.enable, up)
+    p.invariant(up, strobes[0].add)
     p.invariant(p.signal("wanted") == Mux(strobes[0].add, Mux(upper, 2, 1), 0))
     p.claim("one bank at most is read", ~dut.wants.all())
     p.cover("two results wait", level == 5)

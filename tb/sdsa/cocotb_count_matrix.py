@@ -159,6 +159,7 @@ async def run(dut: object, work: Attention, descriptor: int, random: np.random.G
     lanes = p.lanes
     words = deque([0] * (MAP_LATENCY - 1))
     rows = deque([bytes(lanes)] * (ROW_LATENCY - 1))
+    asked = 0  # the row behind the address register
     writes: deque[tuple[int, int, bytes]] = deque()
     bank = np.arange(p.map_banks)
     started = False
@@ -179,7 +180,8 @@ async def run(dut: object, work: Attention, descriptor: int, random: np.random.G
         else:
             words.append(int(random.integers(1 << 60)))
         dut.map_data.value = words.popleft()
-        rows.append(work.weights[int(dut.read_row.value)].tobytes())
+        rows.append(work.weights[asked].tobytes())
+        asked = int(dut.read_row.value)
         dut.read_data.value = int.from_bytes(rows.popleft(), "little")
         busy = int(dut.busy.value)
         if started and not busy:
