@@ -11,7 +11,7 @@ from collections import defaultdict
 
 __all__ = ["replicate"]
 
-READERS = 8
+READERS = 16
 """Pins that a flip-flop must drive to be copied."""
 SPAN = 50
 """Half perimeter, in tiles, that the readers of a flip-flop may have."""
