@@ -64,13 +64,15 @@ def _digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:20]
 
 
+_HARDWARE = _digest(*(path.read_bytes() for path in sorted((ROOT / "hw").rglob("*.py"))))
+"""Of the sources as this process imports them: later edits have no part in its Verilog."""
+
+
 def verilog(preset_name: str, generator: str = GENERATOR) -> str:
     """Return the Verilog of a preset; ``generator`` is "module:function" of the preset's name."""
     module, function = generator.split(":")
-    sources = sorted((ROOT / "hw").rglob("*.py"))
     key = _digest(repr(get_preset(preset_name)), generator,
-                  importlib.metadata.version("amaranth"),
-                  *(path.read_bytes() for path in sources),
+                  importlib.metadata.version("amaranth"), _HARDWARE,
                   (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
     covered = coverage.folder() is not None
     if covered:
