@@ -27,7 +27,7 @@ from pathlib import Path
 from hw.presets import get_preset
 from sim import coverage
 
-__all__ = ["BARE", "FAST", "GENERATOR", "PROBED", "QUICK", "BuildError", "build",
+__all__ = ["BARE", "FAST", "GENERATOR", "HARDWARE", "PROBED", "QUICK", "BuildError", "build",
            "environment", "verilog"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,15 +64,15 @@ def _digest(*parts: str | bytes) -> str:
     return total.hexdigest()[:20]
 
 
-_HARDWARE = _digest(*(path.read_bytes() for path in sorted((ROOT / "hw").rglob("*.py"))))
-"""Of the sources as this process imports them: later edits have no part in its Verilog."""
+HARDWARE = _digest(*(path.read_bytes() for path in sorted((ROOT / "hw").rglob("*.py"))))
+"""Of the sources as this process imports them: later edits have no part in what it makes."""
 
 
 def verilog(preset_name: str, generator: str = GENERATOR) -> str:
     """Return the Verilog of a preset; ``generator`` is "module:function" of the preset's name."""
     module, function = generator.split(":")
     key = _digest(repr(get_preset(preset_name)), generator,
-                  importlib.metadata.version("amaranth"), _HARDWARE,
+                  importlib.metadata.version("amaranth"), HARDWARE,
                   (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
     covered = coverage.folder() is not None
     if covered:

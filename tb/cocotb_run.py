@@ -31,7 +31,7 @@ from cocotb_tools.runner import get_runner
 
 from hw.presets import PRESETS, Preset
 from sim import coverage
-from sim.build import BuildError
+from sim.build import HARDWARE, BuildError
 
 __all__ = ["BENCH_PRESETS", "BenchFailure", "base_seed", "bench_preset", "run_bench"]
 
@@ -152,9 +152,7 @@ def _publish(partial: Path, final: Path) -> None:
 def _verilog(component: str, preset: Preset) -> str:
     """Return the Verilog of a component."""
     module, attribute = component.split(":")
-    files = sorted((ROOT / "hw").rglob("*.py"))
-    key = _digest(component, repr(preset), importlib.metadata.version("amaranth"),
-                  *(path.read_bytes() for path in files),
+    key = _digest(component, repr(preset), importlib.metadata.version("amaranth"), HARDWARE,
                   (ROOT / f"{module.replace('.', '/')}.py").read_bytes())
     covered = coverage.folder() is not None
     if covered:

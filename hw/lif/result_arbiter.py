@@ -24,7 +24,8 @@ class ResultArbiter(wiring.Component):
     (``hw.lif.plan.BeatPlan``), so that nothing behind ever has to wait; the same part of the
     same group after at least RECURRENCE cycles, so that its membrane is back in memory.
 
-    **Throughput** one beat a cycle where the writer needs one, a result every second cycle.
+    **Throughput** one beat a cycle where the writer needs one, but a result of one beat every
+    second cycle only.
     **Latency** 4 cycles.
 
     Members
@@ -77,7 +78,7 @@ class ResultArbiter(wiring.Component):
         m.d.comb += [
             chooser.request.eq(offered & ~union([now, *recent])),
             move.eq(~now_valid | finished),
-            chooser.take.eq(~then_valid),  # in time, as a result takes two beats
+            chooser.take.eq(~then_valid),  # in time for results of two beats and more
         ]
         m.d.sync += [recent[0].eq(Mux(finished, now, 0))]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(recent)]

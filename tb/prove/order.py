@@ -250,7 +250,7 @@ def _sequencer_order(p: Properties, block: type) -> None:
         *range(layout["opcode"].width), 32 * layout["post"].word + layout["post"].lsb,
         *(32 * layout["flags"].word + exact_log2(int(flag)) for flag in (Flag.FENCE, Flag.PAIRED))))
     dut = _sequence(p, block)
-    p.assume("nothing else is set", (dut.i_beat.payload & ~C(kept, 512)) == 0)
+    p.assume("nothing else is set", (dut.i_beat.payload & ~C(kept, _WIDE.axi_bits)) == 0)
 
 
 def _sequence(p: Properties, block: type) -> Component:
