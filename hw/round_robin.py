@@ -28,12 +28,14 @@ class RoundRobin(wiring.Component):
         above = Signal(count, init=(1 << count) - 1)
         later = Signal(count)
         m.d.comb += later.eq(self.request & above)
+        # ones above the lowest that requests, among the later and among all
         first, again = Signal(count), Signal(count)
+        behind = Mux(later.any(), first, again)
         m.d.comb += [
-            first.eq(later & -later), again.eq(self.request & -self.request),
-            self.grant.eq(Mux(later.any(), first, again)),
+            *(first[index].eq(later[:index].any()) for index in range(1, count)),
+            *(again[index].eq(self.request[:index].any()) for index in range(1, count)),
+            self.grant.eq(Mux(later.any(), later & ~first, self.request & ~again)),
         ]
         with m.If(self.take & self.request.any()):
-            for index in range(count):  # ones above the granted one
-                m.d.sync += above[index].eq(self.grant[:index].any() if index else 0)
+            m.d.sync += above.eq(behind)
         return m

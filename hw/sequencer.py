@@ -135,7 +135,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += [used[index].eq(1), counts[index].eq(~is_conv)]
 
         # end
-        ended = Signal()
+        ended = Signal()  # a cycle behind what it follows from
+        m.d.sync += ended.eq(0)
         units = [Signal(16, name=f"units_{n}") for n in range(2)]
         for index in range(2):
             m.d.sync += units[index].eq(
@@ -144,8 +145,8 @@ class Sequencer(wiring.Component):
             newest = self.context == index
             starting = (self.conv_start | self.count_start | self.walking | self.counting) & newest
             with m.If((oldest == index) & used[index]):
-                m.d.comb += ended.eq(
-                    ~starting & ((units[index] == 0) & ~self.active[index] | counts[index]))
+                m.d.sync += ended.eq(~ended & ~starting & (
+                    (units[index] == 0) & ~self.active[index] | counts[index]))
                 with m.If(ended):
                     m.d.sync += [used[index].eq(0), oldest.eq(~oldest)]
         m.d.sync += [self.done_valid.eq(ended),

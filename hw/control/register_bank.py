@@ -33,7 +33,7 @@ def _plain():
 class RegisterBank(wiring.Component):
     """The registers of hw.regmap.
 
-    A write takes two cycles, a read three; byte strobes are honoured; unknown addresses read 0.
+    A write takes three cycles, as does a read; byte strobes are honoured; unknown addresses read 0.
     Reading the low half of a counter keeps its upper half for the next read of any upper half.
 
     Parameters: ``preset``, for the identity.
@@ -66,7 +66,8 @@ class RegisterBank(wiring.Component):
         m = Module()
         bus = self.bus
 
-        # write: address and data are held until both are there
+        # write: address and data are held until both are there; then which register it is comes
+        # out of registers, as the ports are far apart
         address = Signal(ADDRESS_BITS)
         word = Signal(32)
         strobe = Signal(4)
@@ -81,12 +82,17 @@ class RegisterBank(wiring.Component):
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
         with m.If(write):
-            m.d.sync += [bus.bvalid.eq(1), have_address.eq(0), have_word.eq(0)]
+            m.d.sync += [have_address.eq(0), have_word.eq(0)]
+        written = Signal()
+        m.d.sync += written.eq(write)
+        with m.If(written):
+            m.d.sync += bus.bvalid.eq(1)
         mask = Cat(bit.replicate(8) for bit in strobe)
         for index, register in enumerate(REGISTERS):
             if register.access not in (Access.WRITE, Access.STROBE):
                 continue
-            hit = write & (address[2:] == index)
+            hit = Signal(name=f"hit_{register.name}")
+            m.d.sync += hit.eq(write & (address[2:] == index))
             for name, lsb, width in register.ports():
                 port, bits = getattr(self, name), slice(lsb, lsb + width)
                 if register.access is Access.STROBE:

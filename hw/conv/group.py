@@ -2,7 +2,7 @@
 """One accumulator group: a queue of window entries, the scanner and the lanes."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
@@ -85,11 +85,15 @@ class Group(wiring.Component):
         for name in ("hold", "weights", "upper", "free"):
             m.d.comb += getattr(lanes, name).eq(getattr(self, name))
         # tokens cross a skid: whether the lanes move need not be known at the queue
-        m.submodules.skid = skid = Skid(TokenLayout(preset))
+        m.submodules.skid = skid = Skid(
+            data.StructLayout({"token": TokenLayout(preset), "wants": 2}))
+        token, upper = scanner.o, scanner.o.row[-1]
         m.d.comb += [
-            skid.i.valid.eq(scanner.o_valid), skid.i.payload.eq(scanner.o),
+            skid.i.valid.eq(scanner.o_valid), skid.i.payload.token.eq(token),
+            skid.i.payload.wants.eq(Cat(token.add & ~upper, token.add & upper)),
             scanner.enable.eq(skid.i.ready), lanes.i_valid.eq(skid.o.valid),
-            lanes.i.eq(skid.o.payload), skid.o.ready.eq(lanes.enable),
+            lanes.i.eq(skid.o.payload.token), lanes.i_wants.eq(skid.o.payload.wants),
+            skid.o.ready.eq(lanes.enable),
         ]
 
         # the queue of entries

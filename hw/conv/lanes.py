@@ -32,6 +32,8 @@ class Lanes(wiring.Component):
         The group moves in this cycle: the lanes, and what feeds them. A register.
     i_valid, i : In
         A token, taken with ``enable``.
+    i_wants : In
+        The bank of the weight buffer that it reads, one-hot; 0 if it adds nothing.
     next_enable : Out
         ``enable`` of the next cycle.
     wants, row : Out
@@ -54,6 +56,7 @@ class Lanes(wiring.Component):
             "enable": Out(1),
             "i_valid": In(1),
             "i": In(TokenLayout(preset)),
+            "i_wants": In(2),
             "next_enable": Out(1),
             "wants": Out(2),
             "row": Out(exact_log2(preset.weight_rows)),
@@ -78,7 +81,7 @@ class Lanes(wiring.Component):
         strobes = [Signal(layout, name=f"strobes_s{stage}") for stage in range(4)]
         reads, wanted = self.i_valid & self.i.add, Signal(2)
         m.d.comb += self.wants.eq(Mux(
-            self.enable, Cat(reads & ~self.i.row[-1], reads & self.i.row[-1]), wanted))
+            self.enable, self.i_wants & self.i_valid.replicate(2), wanted))
         m.d.sync += wanted.eq(self.wants)
         with m.If(self.enable):
             m.d.sync += [tokens[0].eq(self.i),

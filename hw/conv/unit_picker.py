@@ -172,11 +172,12 @@ class UnitPicker(wiring.Component):
         m.submodules.chooser = chooser = RoundRobin(groups)
         slot, slot_valid = Signal(groups, reset_less=True), Signal()
         slot_index = Signal(range(groups), reset_less=True)
+        slot_pairs = Signal(reset_less=True)
         accept, fits, paired = Signal(), Signal(), Signal()
         teams = sum(1 << group for group in range(0, groups - 1, 2))  # groups with a neighbour
         m.d.comb += paired.eq(self.i.payload.paired)
         m.d.comb += [
-            fits.eq(~paired | (slot & teams).any()),
+            fits.eq(~paired | slot_pairs),
             self.i.ready.eq(slot_valid & ~after_valid & fits),
             accept.eq(self.i.valid & self.i.ready),
             given.eq(Mux(accept, slot, 0)),
@@ -187,6 +188,7 @@ class UnitPicker(wiring.Component):
             m.d.sync += pairs.eq(paired)
         with m.If(chooser.take):
             m.d.sync += [slot.eq(chooser.grant), slot_valid.eq(chooser.request.any()),
+                         slot_pairs.eq((chooser.grant & teams).any()),
                          slot_index.eq(_encode(chooser.grant))]
         for group in range(groups):
             with m.If(job_valid & last & (job_group == group)):

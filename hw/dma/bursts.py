@@ -72,13 +72,13 @@ class Bursts(wiring.Component):
         grown_valid = Signal()
         complete = Signal(reset_less=True)  # it may not grow any more
         merges = Signal()
-        emit = Signal()
+        emit, free = Signal(), Signal()
         m.d.comb += [
             self.o.payload.eq(o),
             merges.eq(~complete & rest.follows),
-            emit.eq(grown_valid & (complete | (rest_valid & ~rest.follows))
-                    & (~self.o.valid | self.o.ready)),
-            take.eq(rest_valid & (~grown_valid | merges | emit)),
+            free.eq(~self.o.valid | self.o.ready),
+            emit.eq(grown_valid & (complete | (rest_valid & ~rest.follows)) & free),
+            take.eq(rest_valid & (~grown_valid | merges | free)),
         ]
         with m.If(take):
             reached = Signal(block)
@@ -95,6 +95,6 @@ class Bursts(wiring.Component):
         with m.Elif(emit):
             m.d.sync += grown_valid.eq(0)
 
-        with m.If(~self.o.valid | self.o.ready):
+        with m.If(free):
             m.d.sync += [self.o.valid.eq(emit), o.eq(grown)]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.dma.beats import Beats
 from hw.dma.bursts import Bursts
+from hw.dma.half_skid import HalfSkid
 from hw.dma.payloads import (
     BEAT,
     BEAT_BITS,
@@ -49,7 +50,7 @@ class TransferWalker(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory_jobs = memory_jobs = Skid(nest(32))
+        m.submodules.memory_jobs = memory_jobs = HalfSkid(nest(32))
         m.submodules.memory_runs = memory_runs = RunWalker(32)
         m.submodules.bursts = bursts = Bursts(self.axi_bits)
         # cut the ready paths from the memory port and from the buffer

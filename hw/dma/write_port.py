@@ -2,7 +2,7 @@
 """The write half of the AXI4 master."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -46,8 +46,11 @@ class WritePort(wiring.Component):
         m.submodules.check = check = RegionCheck(self.axi_bits, ErrorCode.WRITE_REGION)
         m.submodules.lengths = lengths = Queue(range(MAX_BURST), self.outstanding)
         # what is sent follows a register beside the data, not the queue
-        m.submodules.length = length = Skid(range(MAX_BURST))
-        wiring.connect(m, lengths.o, length.i)
+        m.submodules.length = length = Skid(
+            data.StructLayout({"length": range(MAX_BURST), "single": 1}))
+        m.d.comb += [length.i.valid.eq(lengths.o.valid), lengths.o.ready.eq(length.i.ready),
+                     length.i.payload.length.eq(lengths.o.payload),
+                     length.i.payload.single.eq(lengths.o.payload == 0)]
         m.submodules.answers = answers = Queue(1, self.outstanding)
         axi = self.axi
         burst = check.o.payload
@@ -58,7 +61,8 @@ class WritePort(wiring.Component):
         ]
 
         # write address
-        free = (~axi.awvalid | axi.awready) & lengths.i.ready & answers.i.ready
+        # no more lengths are waiting than answers: data come before their answer
+        free = (~axi.awvalid | axi.awready) & answers.i.ready
         issue = check.o.valid & free
         m.d.comb += [
             check.o.ready.eq(free),
@@ -75,20 +79,22 @@ class WritePort(wiring.Component):
 
         # write data
         sent = Signal(range(MAX_BURST))
+        first, ends = Signal(init=1), Signal()  # nothing of the burst was sent; all but one beat
         last = Signal()
         give = Signal()
         m.d.comb += [
-            last.eq(sent == length.o.payload),
+            last.eq(Mux(first, length.o.payload.single, ends)),
             self.i_data.ready.eq(length.o.valid & (~axi.wvalid | axi.wready)),
             give.eq(self.i_data.valid & self.i_data.ready),
             length.o.ready.eq(give & last),
             self.beat.eq(axi.wvalid & axi.wready),
         ]
         with m.If(give):
-            m.d.sync += [axi.wvalid.eq(1), axi.wdata.eq(self.i_data.payload), axi.wlast.eq(last),
-                         sent.eq(Mux(last, 0, sent + 1))]
-        with m.Elif(axi.wready):
-            m.d.sync += axi.wvalid.eq(0)
+            m.d.sync += [sent.eq(Mux(last, 0, sent + 1)), first.eq(last),
+                         ends.eq(sent + 1 == length.o.payload.length)]
+        with m.If(~axi.wvalid | axi.wready):  # data, whether it is valid or not
+            m.d.sync += [axi.wvalid.eq(give), axi.wdata.eq(self.i_data.payload),
+                         axi.wlast.eq(last)]
 
         # write response
         m.d.comb += [axi.bready.eq(1), answers.o.ready.eq(axi.bvalid),

@@ -134,7 +134,9 @@ class Epilogue(wiring.Component):
         memories = self._read(m, items, lambda stage: ahead(stage, lambda item: (
             contexts.field(item.context, "param_base") + item.part)[:address_bits]))
         flags = {key: flag(*key) for key in (
-            (2, Flag.RESIDUAL_SUM), (3, Flag.PSUM_IN), (5, Flag.RESIDUAL_IN), (7, Flag.STREAM))}
+            (2, Flag.RESIDUAL_SUM), (3, Flag.PSUM_IN), (7, Flag.STREAM))}
+        flags["no residual"] = ahead(
+            5, lambda item: ~contexts.flag(item.context, Flag.RESIDUAL_IN))
         lanes = [self._lane(m, flags, lane, sums, memories)
                  for lane in range(preset.epilogue_lanes)]
         new_psum, overflow = Cat(lane["a"] for lane in lanes), Cat(lane["over"] for lane in lanes)
@@ -142,15 +144,19 @@ class Epilogue(wiring.Component):
         late = items[4]
         m.d.comb += [
             memories["psum_write"].addr.eq(late.psum), memories["psum_write"].data.eq(new_psum),
-            memories["psum_write"].en.eq(
-                valid[4] & flag(4, Flag.PSUM_OUT)),
         ]
         item = items[7]
         keeps = flag(7, Flag.PSUM_OUT)
+        # whole memories wait for these two
+        m.d.sync += [
+            memories["psum_write"].en.eq(
+                valid[3] & contexts.flag(items[3].context, Flag.PSUM_OUT)),
+            neurons.valid.eq(valid[6] & ~contexts.flag(items[6].context, Flag.PSUM_OUT)),
+        ]
         m.d.sync += [self.overflow_context.eq(item.context), self.overflow.eq(
             valid[7] & ~keeps & overflow.any() & flag(7, Flag.OUT_RESIDUAL))]
         m.d.comb += [
-            neurons.valid.eq(valid[7] & ~keeps), neurons.first.eq(item.first),
+            neurons.first.eq(item.first),
             neurons.address.eq(Cat(item.part[:exact_log2(preset.beats_per_tile)], item.group)),
         ]
         for name in ("level_bits", "ties_even"):
@@ -290,7 +296,7 @@ class Epilogue(wiring.Component):
             z = register(f"z_{stage}", z, signed(width))
         for stage in (3, 4, 5):
             residual = register(f"residual_{stage}", residual, signed(16))
-        residual = register("residual_6", Mux(flags[5, Flag.RESIDUAL_IN], residual, 0),
+        residual = register("residual_6", Mux(flags["no residual"], 0, residual),
                             signed(16))
 
         # stage 7: y; from there to the neuron, and to the writer in stage 9

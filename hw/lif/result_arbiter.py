@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whose result enters the epilogue next."""
 
-import itertools
-
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -10,11 +8,13 @@ from amaranth.lib.wiring import In, Out
 from hw.contexts import Contexts
 from hw.descriptor import DESCRIPTOR_WORDS, Flag
 from hw.lif.plan import RECURRENCE, BeatPlan
-from hw.mux import union
 from hw.presets import Preset
 from hw.round_robin import RoundRobin
 
 __all__ = ["ResultArbiter"]
+
+_SEEN, _AHEAD = 2, 3
+"""Cycles from a group's last beat to its next choice, and from there to the first beat."""
 
 
 class ResultArbiter(wiring.Component):
@@ -66,22 +66,24 @@ class ResultArbiter(wiring.Component):
         groups, parts = preset.groups, preset.beats_per_tile
         contexts = Contexts(m, self.descriptors)
 
-        offered, offered_contexts = Signal(groups), Signal(groups, reset_less=True)
-        m.d.sync += [offered.eq(self.valid), offered_contexts.eq(self.contexts)]
         # the group behind the one at hand; both are 0 where there is none
         m.submodules.chooser = chooser = RoundRobin(groups)
         now, now_valid, now_context = Signal(groups), Signal(), Signal()
         then, then_valid, then_context = Signal(groups), Signal(), Signal()
         index = Signal(range(groups))
-        recent = [Signal(groups, name=f"recent_{n}") for n in range(RECURRENCE)]
         move, finished = Signal(), Signal()
         m.d.comb += [
-            chooser.request.eq(offered & ~union([now, *recent])),
             move.eq(~now_valid | finished),
             chooser.take.eq(~then_valid),  # in time for results of two beats and more
         ]
-        m.d.sync += [recent[0].eq(Mux(finished, now, 0))]
-        m.d.sync += [b.eq(a) for a, b in itertools.pairwise(recent)]
+        # a group is chosen again when its next result can be seen; the way from there to its
+        # first beat, _AHEAD cycles, is long enough for its membranes
+        assert _SEEN + _AHEAD >= RECURRENCE
+        offered, offered_contexts = Signal(groups), Signal(groups, reset_less=True)
+        chosen = Signal(groups)  # and not freed
+        m.d.comb += chooser.request.eq(offered)
+        m.d.sync += [chosen.eq((chosen | then) & ~self.free), offered_contexts.eq(self.contexts),
+                     offered.eq(self.valid & ~(chosen | then))]
         with m.If(move):
             m.d.sync += [then.eq(0), then_valid.eq(0)]
         with m.If(chooser.take):
@@ -97,34 +99,39 @@ class ResultArbiter(wiring.Component):
             lambda view: contexts.wants(view, Flag.PSUM_OUT) | (view.repeat == 1))
         of_then = [Mux(then_context, *plan.cycles_last[::-1]),
                    Mux(then_context, *plan.repeat_last[::-1])]
+        of_then += [value == 0 for value in of_then]
         of_now = [Signal(len(value), name=f"now_{name}", reset_less=True) for name, value in zip(
-            ("cycles_last", "repeat_pause"), of_then, strict=True)]
+            ("cycles_last", "repeat_pause", "no_pause", "no_repeat_pause"), of_then, strict=True)]
+        following_valid = Signal()
+        m.d.comb += following_valid.eq(Mux(move, then_valid, now_valid))
+        m.d.sync += now_valid.eq(following_valid)
         with m.If(move):
-            m.d.sync += [now.eq(then), now_valid.eq(then_valid), now_context.eq(then_context),
+            m.d.sync += [now.eq(then), now_context.eq(then_context),
                          *(here.eq(value) for here, value in zip(of_now, of_then, strict=True)),
                          index.eq(Cat(Cat(then[g] for g in range(groups) if g >> bit & 1).any()
                                       for bit in range(len(index))))]
 
         # its beats
         part, repeat = Signal.like(self.part), Signal(8)
-        gap, ready = Signal(5), Signal(init=1)
+        gap, ready, ready_next = Signal(5), Signal(init=1), Signal()
+        # a beat goes: a register, and all that moves with it is a LUT away
         last_part, go = Signal(), Signal()
         repeats, last_repeat = Signal(8), Signal()  # behind this one; there are none
-        cycles_last, repeat_pause = of_now
-        pause = Signal(5)
+        cycles_last, repeat_pause, no_pause, no_repeat_pause = of_now
+        repeated = last_part & ~last_repeat
         m.d.comb += [
-            go.eq(now_valid & ready), last_part.eq(part == parts - 1),
-            finished.eq(go & last_part & last_repeat),
-            pause.eq(Mux(last_part & ~last_repeat, repeat_pause, cycles_last)),
+            last_part.eq(part == parts - 1), finished.eq(go & last_part & last_repeat),
+            ready_next.eq(Mux(go, Mux(repeated, no_repeat_pause, no_pause), ready | (gap == 1))),
         ]
+        m.d.sync += [ready.eq(ready_next), go.eq(ready_next & following_valid)]
         with m.If(go):
-            m.d.sync += [part.eq(Mux(last_part, 0, part + 1)), gap.eq(pause),
-                         ready.eq(pause == 0)]
+            m.d.sync += [part.eq(Mux(last_part, 0, part + 1)),
+                         gap.eq(Mux(repeated, repeat_pause, cycles_last))]
             with m.If(last_part):
                 m.d.sync += [repeat.eq(Mux(last_repeat, 0, repeat + 1)),
                              repeats.eq(repeats - 1), last_repeat.eq(repeats == 1)]
         with m.Elif(~ready):
-            m.d.sync += [gap.eq(gap - 1), ready.eq(gap == 1)]
+            m.d.sync += gap.eq(gap - 1)
         with m.If(move):
             m.d.sync += [repeats.eq(repeats_last), last_repeat.eq(once)]
         m.d.comb += self.next_group.eq(index)

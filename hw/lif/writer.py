@@ -83,7 +83,7 @@ class ResultWriter(wiring.Component):
         preset = self._preset
         contexts = Contexts(m, self.descriptors)
         beat = {}  # the beat at hand
-        for name in ("context", "part", "last", "word", "value", "write_values", "spikes"):
+        for name in ("context", "part", "last", "word", "write_values", "spikes"):
             beat[name] = Signal.like(getattr(self, name), name=f"beat_{name}", reset_less=True)
             with m.If(self.valid):
                 m.d.sync += beat[name].eq(getattr(self, name))
@@ -151,15 +151,29 @@ class ResultWriter(wiring.Component):
         m.d.sync += [self.finished.eq(active & last_step & beat["last"]),
                      self.finished_context.eq(context)]
 
+        # values lie on multiples of their beats, so that a bank always takes the same ones
+        value_beats = preset.residual_row_bits // preset.axi_bits
+        index = _times(self.part, value_beats)
+        raw = ahead("raw", contexts.flag(self.next_context, Flag.OUT_RAW))
+        beat["value"] = Signal.like(self.value, name="beat_value", reset_less=True)
+        with m.If(self.valid):
+            m.d.sync += beat["value"].eq(self.value + Mux(raw, index << 1, index))
+        with m.Elif(is_values):  # the upper halves of raw sums
+            m.d.sync += beat["value"].eq(beat["value"] + value_beats)
+
         # what each bank is to write, and where
         offset = contexts.field(self.context, "out_bit") + _times(
             self.part, preset.epilogue_lanes)
         beat["slot"] = held("slot", offset[
             exact_log2(preset.epilogue_lanes):exact_log2(WORD_BITS)])
         beat["plane_rows"] = held("plane_rows", contexts.field(self.context, "plane_rows"))
+        planes_left = Signal(5, reset_less=True)
+        with m.If(self.valid):
+            m.d.sync += planes_left.eq(Mux(self.context, *plan.planes[::-1]))
+        with m.Elif(is_planes):
+            m.d.sync += planes_left.eq(planes_left - preset.out_banks)
         row, enables = self._places(
-            m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, upper,
-            held("planes", Mux(self.context, *plan.planes[::-1])))
+            m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, planes_left)
         lanes, banks = preset.epilogue_lanes, preset.out_banks
         digits = self._digits(m, values)
         ones, level_bits, integer = (ahead(name, value) for name, value in (
@@ -189,7 +203,6 @@ class ResultWriter(wiring.Component):
         ]
         slots = Signal(WORD_BITS // lanes, reset_less=True)  # one-hot: the beat's bits in a word
         m.d.sync += slots.eq(1 << beat["slot"])
-        value_beats = preset.residual_row_bits // preset.axi_bits
         for bank in range(banks):
             pair = Cat(Mux(slot, words[bank], 0) for words in payload for slot in slots)
             part = bank % value_beats
@@ -201,8 +214,8 @@ class ResultWriter(wiring.Component):
             ]
         return m
 
-    def _places(self, m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, upper,
-                planes):
+    def _places(self, m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step,
+                planes_left):
         """Return registered rows and enables of the banks."""
         preset = self._preset
         lanes, banks = preset.epilogue_lanes, preset.out_banks
@@ -212,10 +225,7 @@ class ResultWriter(wiring.Component):
                 for n in range(banks)]
         enables = [Signal(preset.axi_bits // lanes, name=f"enable_{n}") for n in range(banks)]
 
-        # values lie on multiples of their beats, so that a bank always takes the same ones
-        raw = flags[Flag.OUT_RAW]
-        index = _times(beat["part"], value_beats)
-        value = beat["value"] + Mux(raw, (index << 1) + Mux(upper, value_beats, 0), index)
+        value = beat["value"]
         spike_beat = beat["word"][word_bits:]
         # planes take turns in the banks: plane p is in bank p % banks
         plane_rows, slot = beat["plane_rows"], beat["slot"]
@@ -237,7 +247,7 @@ class ResultWriter(wiring.Component):
         ]
         for bank in range(banks):
             here = value[:bank_bits] >> exact_log2(value_beats) == bank // value_beats
-            more = (plane_step << bank_bits) + bank < planes
+            more = planes_left > bank
             m.d.sync += [
                 rows[bank].eq(Mux(is_values, value[bank_bits:],
                                   Mux(is_planes, plane_row, spike_beat[bank_bits:]))),

@@ -120,8 +120,9 @@ class CountMatrix(wiring.Component):
         plane, plane_offset = Signal(range(LEVEL_BITS)), Signal.like(offset)
         key_plane, key_offset = Signal(range(8)), Signal.like(offset)
         token_bit = Signal(5)  # its number modulo 32
-        last_plane = Signal()
-        m.d.comb += last_plane.eq(key_plane == d.key_planes - 1)
+        last_plane, single_plane = Signal(), Signal(reset_less=True)
+        planes_but_two = Signal.like(key_plane, reset_less=True)
+        m.d.sync += [single_plane.eq(d.key_planes == 1), planes_but_two.eq(d.key_planes - 2)]
 
         def follows(name, value):
             """Return a register a cycle behind: a token, and a step, take at least two cycles."""
@@ -162,7 +163,7 @@ class CountMatrix(wiring.Component):
                     m.next = "READ-VALUE"
             with m.State("READ-VALUE"):
                 m.d.comb += issue_value.eq(1)
-                m.d.sync += [*begin_keys(), plane.eq(plane + 1),
+                m.d.sync += [*begin_keys(), plane.eq(plane + 1), last_plane.eq(single_plane),
                              plane_offset.eq(plane_offset + d.value_plane_step)]
                 with m.If(plane == d.value_planes - 1):
                     m.d.sync += [plane.eq(0), plane_offset.eq(0)]
@@ -173,6 +174,7 @@ class CountMatrix(wiring.Component):
                              last_key.eq(left <= 2 * banks), key_row.eq(key_row + 32 * banks)]
                 with m.If(last_key & ~last_plane):
                     m.d.sync += [*begin_keys(), key_plane.eq(key_plane + 1),
+                                 last_plane.eq(key_plane == planes_but_two),
                                  key_offset.eq(key_offset + d.key_plane_step)]
                 with m.Elif(last_key):
                     m.d.comb += next_token.eq(1)
@@ -293,16 +295,18 @@ class CountMatrix(wiring.Component):
         flight = [Signal(operation, name=f"add_s{n}") for n in range(5 + _WRITE_LATENCY)]
         alive = Signal(range(_CARRIES + 1))  # additions that may still carry, and carries
         begin_carry, begin_token = Signal(), Signal()
-        token, token_may = _candidate(m, "token", tokens.o, begin_token, flight)
-        carry, carry_may = _candidate(m, "carry", carries.o, begin_carry, flight)
+        going = Signal(rows)  # the row that is asked for next
+        token, token_may = _candidate(m, "token", tokens.o, begin_token, flight, going)
+        carry, carry_may = _candidate(m, "carry", carries.o, begin_carry, flight, going)
         room_to_carry, next_alive = Signal(init=1), Signal.like(alive)
         m.d.comb += [begin_carry.eq(carry_may),
-                     begin_token.eq(token_may & ~carry.valid & room_to_carry)]
+                     begin_token.eq(token_may & ~carry.valid & room_to_carry),
+                     going.eq(Mux(carry.valid, carry.payload.row, token.payload.row))]
         m.d.sync += [
             value_read.addr.eq(value_read.addr + (begin_token & token.payload.end)),
             flight[0].valid.eq(begin_carry | begin_token),
-            flight[0].row.eq(Mux(begin_carry, carry.payload.row, token.payload.row)),
-            flight[0].part.eq(Mux(begin_carry, carry.payload.part, 0)),
+            flight[0].row.eq(going),
+            flight[0].part.eq(Mux(carry.valid, carry.payload.part, 0)),
         ]
         m.d.sync += [b.eq(a) for a, b in itertools.pairwise(flight)]
         m.d.comb += [self.read_row.eq(flight[0].row), self.read_enable.eq(1)]
@@ -312,9 +316,9 @@ class CountMatrix(wiring.Component):
                   for n in range(3)]
         shifts = [Signal(2, name=f"doublings_{n}", reset_less=True) for n in range(3)]
         m.d.sync += [
-            planes[0].eq(Mux(begin_carry, carry.payload.lanes,
+            planes[0].eq(Mux(carry.valid, carry.payload.lanes,
                              value_read.data[:LEVEL_BITS * lanes])),
-            shifts[0].eq(Mux(begin_carry, 0, value_read.data[LEVEL_BITS * lanes:])),
+            shifts[0].eq(Mux(carry.valid, 0, value_read.data[LEVEL_BITS * lanes:])),
             *(b.eq(a) for pipeline in (planes, shifts) for a, b in itertools.pairwise(pipeline))]
         sums, over = Signal(8 * lanes, reset_less=True), Signal(lanes, reset_less=True)
         for lane in range(lanes):
@@ -346,15 +350,16 @@ class CountMatrix(wiring.Component):
         return m
 
 
-def _candidate(m, name, source, begins, flight):
+def _candidate(m, name, source, begins, flight, going):
     """Hold what comes from a stream until it ``begins``; return it, and whether it may.
 
-    It may not while an addition to its row is in ``flight``. All but the youngest of those were
-    compared in the cycle before.
+    It may not while an addition to its row is in ``flight``. Those were compared in the cycle
+    before; the youngest was ``going`` then, if it did.
     """
     held = Signal(data.StructLayout({"valid": 1, "payload": source.payload.shape()}),
                   name=f"{name}_held")
     clash = Signal(name=f"{name}_clash", reset_less=True)
+    same = Signal(name=f"{name}_same", reset_less=True)
     new = source.payload
     m.d.comb += source.ready.eq(~held.valid | begins)
     with m.If(source.ready):
@@ -363,5 +368,6 @@ def _candidate(m, name, source, begins, flight):
     m.d.sync += clash.eq(Mux(
         source.ready, *(Cat(o.valid & (o.row == row) for o in flight[:-1]).any()
                         for row in (new.row, old.row))))
-    may = held.valid & ~clash & ~(flight[0].valid & (flight[0].row == old.row))
+    m.d.sync += same.eq(Mux(source.ready, new.row == going, old.row == going))
+    may = held.valid & ~clash & ~(flight[0].valid & same)
     return held, may

@@ -22,8 +22,8 @@ script = sys.argv[2]
 open("{calls}", "a").write("yosys\\n")
 cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010"}},
                             "attributes": {{}},
-                            "port_directions": {{"DI": "input", "Q": "output"}},
-                            "connections": {{"DI": [], "Q": [n + 2]}}}}
+                            "port_directions": {{"DI": "input", "Q": "output", "Z": "output"}},
+                            "connections": {{"DI": [], "Z" if kind == "LUT4" else "Q": [n + 2]}}}}
          for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
 open(re.search("write_json (.*)", script)[1], "w").write(
     json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}, "ports": {{}}}}}}}}))

@@ -14,11 +14,10 @@ _COUNT = 5
 
 
 @proof(RoundRobin, bugs=[
-    Bug("begins at the lowest again", "above[index].eq(self.grant[:index].any() if index else 0)",
-        "above[index].eq(1)"),
-    Bug("the search starts at the one chosen last", "self.grant[:index].any() if index else 0",
-        "self.grant[:index + 1].any()"),
-    Bug("two grants", "first.eq(later & -later)", "first.eq(later)"),
+    Bug("begins at the lowest again", "above.eq(behind)", "above.eq(~0)"),
+    Bug("the search starts at the one chosen last", "above.eq(behind)",
+        "above.eq(behind | self.grant)"),
+    Bug("two grants", "later & ~first", "later"),
 ])
 def _round_robin(p: Properties, block: type) -> None:
     """One grant, to a requester, and after at most ``count`` - 1 others."""

@@ -295,15 +295,17 @@ def _register_bank(p: Properties, block: type) -> None:
     p.claim("an address is not taken while one waits", ~here[0], took_aw)
     p.claim("nor data", ~here[1], took_w)
     p.claim("nor a read", ~here[2], took_ar)
-    p.claim("a write is answered a cycle after both are there, once",
-            bus.bvalid == p.past(write | (bus.bvalid & ~bus.bready)))
+    written = p.past(write)
+    p.claim("a write is answered two cycles after both are there, once",
+            bus.bvalid == p.past(written | (bus.bvalid & ~bus.bready)))
     p.claim("a read is answered two cycles later, once",
             bus.rvalid == p.past(read | (bus.rvalid & ~bus.rready)))
     mask = Cat(bit.replicate(8) for bit in strobe)
     for number, register in enumerate(REGISTERS):
         if register.access not in (Access.WRITE, Access.STROBE):
             continue
-        hit = write & (address[2:] == number)
+        hit = p.past(write & (address[2:] == number))
+        p.invariant(p.signal(f"hit_{register.name}") == hit)
         for name, lsb, width in register.ports():
             bits, port = slice(lsb, lsb + width), getattr(dut, name)
             if register.access is Access.STROBE:
@@ -338,7 +340,9 @@ def _register_bank(p: Properties, block: type) -> None:
     p.invariant((p.signal("have_address") == here[0]) & (p.signal("have_word") == here[1])
                 & (p.signal("have_wanted") == here[2]))
     p.invariant(p.signal("address") == address, here[0])
-    p.invariant((p.signal("word") == word) & (p.signal("strobe") == strobe), here[1])
+    p.invariant((p.signal("word") == word) & (p.signal("strobe") == strobe), here[1] | written)
+    p.invariant(p.signal("written") == written)
+    p.invariant(~here[0] & ~here[1] & ~bus.bvalid, written)
     p.invariant(p.signal("wanted") == wanted, here[2])
     p.invariant(p.signal("chosen") == read)
     p.invariant(here[2] & ~bus.rvalid, read)

@@ -8,6 +8,7 @@ from amaranth import *
 from hw.conv.unit_picker import UnitPicker
 from hw.conv.weight_buffer import WeightBuffer
 from hw.descriptor import CONV, Flag
+from hw.lif.plan import RECURRENCE
 from hw.lif.result_arbiter import ResultArbiter
 from hw.payloads import JobLayout, descriptor_layout
 from tb.prove.ports import in_queue, queue_sound
@@ -25,9 +26,13 @@ _PARTS = MINUTE.beats_per_tile
     Bug("a repeat too few", "last_repeat.eq(repeats == 1)", "last_repeat.eq(repeats <= 2)"),
     Bug("the repeats of the context behind", "once = contexts.derived(\n            then_context",
         "once = contexts.derived(\n            ~then_context"),
-    Bug("a beat before the writer is free", "go.eq(now_valid & ready)", "go.eq(now_valid)"),
-    Bug("a result is chosen twice", "[now, *recent]", "[now]"),
-    Bug("the result at hand is chosen again", "[now, *recent]", "recent"),
+    Bug("a beat before the writer is free", "go.eq(ready_next & following_valid)",
+        "go.eq(following_valid)"),
+    Bug("a result is chosen twice", "& ~self.free)", "& ~Mux(finished, now, 0))"),
+    Bug("the result at hand is chosen again", "self.valid & ~(chosen | then)",
+        "self.valid & ~then"),
+    Bug("the result that waits is chosen again", "self.valid & ~(chosen | then)",
+        "self.valid & ~chosen"),
     Bug("what moves on stays ahead", "m.d.sync += [then.eq(0), then_valid.eq(0)]", "pass"),
     Bug("the context is that of the one behind", "now_context.eq(then_context)",
         "now_context.eq((chooser.grant & offered_contexts).any())"),
@@ -80,6 +85,15 @@ def _result_arbiter(p: Properties, block: type) -> None:
     m.d.sync += wait.eq(Mux(dut.issue, pause, wait - (wait != 0)))
     p.claim("a beat comes only when the writer is done with the one before", wait == 0, dut.issue)
 
+    for who in range(MINUTE.groups):
+        for number in range(_PARTS):
+            read = dut.issue & (dut.group == who) & (dut.part == number)
+            recent = [read]
+            for _ in range(RECURRENCE - 1):
+                recent.append(p.past(recent[-1]))
+            p.claim(f"part {number} of group {who} is read again when its membrane is back",
+                    ~Cat(recent[1:]).any(), read)
+
     now, now_valid, index = p.signal("now"), p.signal("now_valid"), p.signal("index")
     now_context, ready, gap = p.signal("now_context"), p.signal("ready"), p.signal("gap")
     p.invariant(p.signal("part") == (part ^ dut.issue))
@@ -91,9 +105,12 @@ def _result_arbiter(p: Properties, block: type) -> None:
     p.invariant(p.signal("then_context") == (then & dut.contexts).any(), then_valid)
     p.invariant((then & dut.free) == 0)
     p.invariant(up == 4, then_valid)
-    for name, mine in (("cycles_last", plan["cycles_last"]),
-                       ("repeat_pause", plan["repeat_last"])):
-        p.invariant(p.signal(f"now_{name}") == Mux(now_context, *mine[::-1]), now_valid)
+    for name, zero, mine in (("cycles_last", "no_pause", plan["cycles_last"]),
+                             ("repeat_pause", "no_repeat_pause", plan["repeat_last"])):
+        of_now = Mux(now_context, *mine[::-1])
+        p.invariant((p.signal(f"now_{name}") == of_now) & (
+            p.signal(f"now_{zero}") == (of_now == 0)), now_valid)
+    p.invariant(p.signal("go") == now_valid & ready)
     p.invariant(dut.valid.bit_select(index, 1)
                 & (dut.contexts.bit_select(index, 1) == now_context), now_valid)
     p.invariant(now_valid & (index == dut.group) & (now_context == dut.context),
@@ -114,9 +131,11 @@ def _result_arbiter(p: Properties, block: type) -> None:
     behind = p.signal("repeats")
     p.invariant(behind == (Mux(now_context, *repeats[::-1]) - p.signal("repeat"))[:8], now_valid)
     p.invariant(p.signal("last_repeat") == (behind == 0), now_valid)
-    p.invariant(p.signal("recent_0") == dut.free)
-    p.invariant(p.signal("recent_1") == p.past(dut.free))
-    p.invariant(p.signal("offered") == p.past(dut.valid))
+    # who is at hand, waits or was just freed isn't offered
+    chosen, offered = p.signal("chosen"), p.signal("offered")
+    p.invariant(chosen == now | dut.free | (then & chosen))
+    p.invariant((offered & ~p.past(dut.valid)) == 0)
+    p.invariant((offered & (now | dut.free | p.past(dut.free))) == 0)
     p.invariant(p.signal("offered_contexts") == p.past(dut.contexts), p.past(dut.valid) != 0)
     p.cover("a result of two repeats is freed, and one of the other group",
             p.count(dut.free == 1).any() & (dut.free == 2) & (dut.repeat == 1))
@@ -125,7 +144,8 @@ def _result_arbiter(p: Properties, block: type) -> None:
 @proof(UnitPicker, k=5, reach=14, bugs=[
     Bug("picks without room", "busy & room & ~(recent", "busy & ~(recent"),
     Bug("a pair without room in the neighbour", "(~pairs | other)", "1"),
-    Bug("a pair's job for a group that has no neighbour", "(slot & teams).any()", "1"),
+    Bug("a pair's job for a group that has no neighbour", "fits.eq(~paired | slot_pairs)",
+        "fits.eq(1)"),
     Bug("a pair has one tag", "second_valid.eq(first_tag & job.two)", "second_valid.eq(0)"),
     Bug("one unit too many on its way", "free.eq(next_inflight < _AHEAD)",
         "free.eq(next_inflight < _AHEAD + 1)"),
@@ -183,6 +203,7 @@ def _unit_picker(p: Properties, block: type) -> None:
     slot, slot_valid = p.signal("slot"), p.signal("slot_valid")
     p.invariant(((slot & busy) == 0) & (slot != 0) & (slot != 3), slot_valid)
     p.invariant(p.signal("slot_index") == slot[1], slot_valid)
+    p.invariant(p.signal("slot_pairs") == slot[0], slot_valid)
     p.invariant(level == queued + job_valid)
     p.invariant(p.signal("inflight") == level + picked)
     p.invariant(level + picked <= 4)

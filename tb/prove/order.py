@@ -192,7 +192,7 @@ def _dispatcher(p: Properties, block: type) -> None:
     p.cover("a KTV, whole", out & (given == 1))
 
 
-@proof(Sequencer, k=1, reach=20, bugs=[
+@proof(Sequencer, k=1, reach=24, bugs=[
     Bug("starts without its semaphores", "begun.eq(granted & ~under_way",
         "begun.eq(loaded & ~under_way"),
     Bug("starts while pixels are to come", "Cat(self.conv_start, self.walking, self.count_start",
@@ -219,8 +219,8 @@ def _dispatcher(p: Properties, block: type) -> None:
     Bug("asks before the last beat is written", "with m.If(arrived):", "with m.If(last):"),
     Bug("idle while the last beat is being written", "~loaded & ~arrived & beat[0]",
         "~loaded & beat[0]"),
-    Bug("ends while results are under way", "((units[index] == 0) & ~self.active[index]",
-        "(~self.active[index]"),
+    Bug("ends while results are under way", "(units[index] == 0) & ~self.active[index]",
+        "~self.active[index]"),
 ])
 def _sequencer(p: Properties, block: type) -> None:
     """Each descriptor starts once, after its grant, and ends once, in order; none is overwritten.
@@ -230,7 +230,7 @@ def _sequencer(p: Properties, block: type) -> None:
     _sequence(p, block)
 
 
-@proof(Sequencer, k=1, reach=20, bugs=[
+@proof(Sequencer, k=1, reach=24, bugs=[
     Bug("ignores FENCE", "& (~fenced | (used == 0))", ""),
     Bug("mixes PAIRED with others", "fence | (pairs != paired)", "fence"),
     Bug("forgets that the last one was PAIRED", "paired.eq(pairs), ", ""),
@@ -328,8 +328,9 @@ def _sequence(p: Properties, block: type) -> Component:
     for n in range(2):
         m.d.sync += units[n].eq(units[n] + (dut.unit_valid & (dut.unit_context == n))
                                 - (dut.finished & (dut.finished_context == n)))
-        p.claim("a CONV ends when all its results are written", (units[n] == 0)
-                & ~dut.active[n], ended & (p.signal("oldest") == n) & ~counts[n])
+        p.claim("a CONV ends when all its results are written",
+                p.past((units[n] == 0) & ~dut.active[n]),
+                ended & (p.signal("oldest") == n) & ~counts[n])
         p.invariant(units[n] == p.signal(f"units_{n}"))
     oldest = p.signal("oldest")
     p.invariant((p.signal("loaded") == whole) & (p.signal("arrived") == writing)
@@ -354,6 +355,7 @@ def _sequence(p: Properties, block: type) -> Component:
     p.invariant((dut.context == ~slot) & (p.signal("paired") == layout(mine).flags[paired]),
                 level != 0)
     p.invariant(level == used[0] + used[1])
+    p.invariant(used.bit_select(oldest, 1), ended)
     p.invariant(used == Mux(level == 0, 0, Mux(level == 2, 3, 1 << oldest)))
     p.invariant(slot == (oldest ^ level[0]))
     place = oldest ^ before[0]

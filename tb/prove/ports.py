@@ -132,9 +132,10 @@ def _read_port(p: Properties, block: type) -> None:
 
 
 @proof(WritePort, k=1, reach=14, bugs=[
-    Bug("one too many under way", "lengths.i.ready & answers.i.ready", "lengths.i.ready"),
-    Bug("a beat too many", "last.eq(sent == length.o.payload)",
-        "last.eq(sent == length.o.payload + 1)"),
+    Bug("one too many under way", "awready) & answers.i.ready", "awready) & lengths.i.ready"),
+    Bug("a beat too many", "ends.eq(sent + 1 == ", "ends.eq(sent == "),
+    Bug("any first beat is a burst", "Mux(first, length.o.payload.single, ends)",
+        "first | ends"),
     Bug("last stays behind", "sent.eq(Mux(last, 0, sent + 1))", "sent.eq(sent + 1)"),
     Bug("data before its address", "self.i_data.ready.eq(length.o.valid & (",
         "self.i_data.ready.eq((check.o.valid | length.o.valid) & ("),
@@ -175,15 +176,19 @@ def _write_port(p: Properties, block: type) -> None:
     in_passed = (place == lengths) & passed_valid
     p.invariant(number == length, waiting & in_data)
     behind = in_queue(p, "lengths", (place - begun - spared)[:2])
-    of_place = Mux(begun & (place == 0), p.signal("first", "length"),
-                   Mux(spared & (place == 1), p.signal("spare", "length"), behind))
+    held, spare = p.signal("first", "length"), p.signal("spare", "length")
+    of_place = Mux(begun & (place == 0), held[:4], Mux(spared & (place == 1), spare[:4], behind))
+    p.invariant(held[4] == (held[:4] == 0), begun)
+    p.invariant(spare[4] == (spare[:4] == 0), spared)
     p.invariant(of_place == length, waiting & ~in_data & queueing)
     p.invariant((passed.beats - 1)[:4] == length, waiting & ~in_data & ~queueing & in_passed)
     p.invariant((first.beats - 1)[:4] == length, waiting & ~in_data & ~queueing & ~in_passed)
     inner = p.signal("sent")
     p.invariant(inner == Mux(ending, 0, number + axi.wvalid))
-    p.invariant(inner <= p.signal("first", "length"), begun)
+    p.invariant(inner <= held[:4], begun)
     p.invariant(begun, (axi.wvalid & ~axi.wlast) | (inner != 0))
+    p.invariant(p.signal("first") == (inner == 0))
+    p.invariant(p.signal("ends") == (inner == held[:4]), inner != 0)
 
     told, at, last, bursts = follow_one(
         p, good, axi.bvalid, burst.last, p.signal("o__payload", "answers"), _OUTSTANDING + 2,

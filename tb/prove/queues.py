@@ -5,6 +5,7 @@ from amaranth import *
 
 from hw.control.gate import Gate
 from hw.conv.tag_store import TAG_DEPTH, TagStore
+from hw.dma.half_skid import HalfSkid
 from hw.dma.queue import Queue
 from hw.dma.skid import Skid
 from tb.prove.presets import MINUTE
@@ -105,6 +106,25 @@ def _skid(p: Properties, block: type) -> None:
     p.cover("both registers are full", level == 2)
 
 
+@proof(HalfSkid, k=1, bugs=[
+    Bug("takes while it is full", "self.i.ready.eq(~self.o.valid)", "self.i.ready.eq(1)"),
+    Bug("what waits is replaced", "with m.If(~self.o.valid):", "with m.If(self.i.valid):"),
+    Bug("gives twice", "self.o.valid.eq(0)", "self.o.valid.eq(1)"),
+])
+def _half_skid(p: Properties, block: type) -> None:
+    """Hands on in order, whatever either side does; one transfer every second cycle."""
+    dut = p.add(block(_BITS))
+    put, get = dut.i.valid & dut.i.ready, dut.o.valid & dut.o.ready
+    waiting, _, element, level = follow_one(p, put, get, dut.i.payload, dut.o.payload, 1)
+    p.invariant(level == dut.o.valid)
+    p.invariant(dut.o.payload == element, waiting)
+    p.holds("output", dut.o)
+    p.claim("ready comes from a register: it takes while it is empty",
+            dut.i.ready == ~dut.o.valid)
+    p.claim("what came in the cycle before is offered", dut.o.valid, p.past(put))
+    p.cover("it takes again after a transfer", p.past(get) & put)
+
+
 @proof(Gate, k=2, bugs=[
     Bug("stays open", "m.d.sync += is_open.eq(0)", "pass"),
     Bug("open without a grant", "with m.If(self.grant):", "with m.If(self.i.valid):"),
@@ -175,4 +195,4 @@ def _tag_store(p: Properties, block: type) -> None:
     p.invariant(p.row("memory", place) == element, waiting)
 
 
-PROOFS = (_queue, _skid, _gate, _tag_store)
+PROOFS = (_queue, _skid, _half_skid, _gate, _tag_store)

@@ -378,8 +378,9 @@ def _row_cutter(p: Properties, block: type) -> None:
         "Mux(final.end, 0, vacant"),
     Bug("freed without an owner", "0, vacant | self.free)", "0, 1)"),
     Bug("moves while held", "next_enable.eq(~self.hold & (", "next_enable.eq(("),
-    Bug("forgets what it wants while it stands", "reads & self.i.row[-1]), wanted))",
-        "reads & self.i.row[-1]), 0))"),
+    Bug("forgets what it wants while it stands", "i_valid.replicate(2), wanted))",
+        "i_valid.replicate(2), 0))"),
+    Bug("wants what is not there", "self.i_wants & self.i_valid.replicate(2)", "self.i_wants"),
     Bug("names the next row while it stands", "Mux(self.enable, self.i.row, tokens[0].row)",
         "self.i.row"),
     Bug("a unit begins with the sum before it", "clear.eq(next_enable & ends)",
@@ -389,6 +390,8 @@ def _lanes(p: Properties, block: type) -> None:
     """One result for each unit, in order, held until it is freed."""
     dut = p.add(block(MINUTE))
     put = dut.i_valid & dut.enable & dut.i.end
+    p.assume("a token says which bank it reads", dut.i_wants == Mux(
+        dut.i.add, Mux(dut.i.row[-1], 2, 1), 0))
     p.assume("only a result that is there is freed", dut.result_valid, dut.free)
     waiting, before, element, level = follow_one(
         p, put, dut.free, dut.i.context, dut.result_context, 5, "results: ")
@@ -426,6 +429,8 @@ def _lanes(p: Properties, block: type) -> None:
     Bug("the level ignores what leaves",
         "level + self.entry_valid - pop", "level + self.entry_valid"),
     Bug("offers nothing as an entry", "filled.eq(next_level != 0)", "filled.eq(1)"),
+    Bug("a token says the other bank", "Cat(token.add & ~upper, token.add & upper)",
+        "Cat(token.add & upper, token.add & ~upper)"),
     Bug("a popped entry is read again", "read.addr.eq(read.addr + pop)", "read.addr.eq(read.addr)"),
 ])
 def _group(p: Properties, block: type) -> None:
@@ -449,6 +454,14 @@ def _group(p: Properties, block: type) -> None:
     row = p.row("entries", (addresses[1] + before)[:2])
     p.invariant(Cat(row[:4], row[len(dut.entry.as_value()):]) == element, waiting)
     p.cover("it is full", level == MINUTE.fifo_depth)
+    # what `lanes` assumes of its input
+    layout = data.StructLayout({"token": TokenLayout(MINUTE), "wants": 2})
+    for name, valid in (("first", "o__valid"), ("spare", "spare_valid")):
+        held, there = p.view(layout, name, "skid"), p.signal(valid, "skid")
+        says = held.wants == Mux(held.token.add, Mux(held.token.row[-1], 2, 1), 0)
+        if name == "first":
+            p.claim("a token says which bank it reads", says, there)
+        p.invariant(says, there)
 
 
 PROOFS = (_scanner, _pixel_walker, _row_cutter, _lanes, _group)

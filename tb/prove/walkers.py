@@ -122,7 +122,7 @@ def _beats(p: Properties, block: type) -> None:
     Bug("a run follows where the one before began",
         "behind.eq(arriving.run.start + arriving.run.length)", "behind.eq(arriving.run.start)"),
     Bug("a burst is replaced while it waits",
-        "                    & (~self.o.valid | self.o.ready)),", "),"),
+        "rest.follows)) & free)", "rest.follows)))"),
 ])
 def _bursts(p: Properties, block: type) -> None:
     """The beats of the runs, all of them and in order, in bursts that keep to their block."""
