@@ -74,6 +74,19 @@ def assign(placed: dict, top: str = "top") -> tuple[dict[str, str], int, int]:
             _length(fixed, movable, now))
 
 
+def length(placed: dict, top: str = "top") -> int:
+    """Half perimeters of all nets of a placed netlist together, in tiles."""
+    points = defaultdict(list)
+    for cell in placed["modules"][top]["cells"].values():
+        if "NEXTPNR_BEL" in cell["attributes"]:
+            place = _point(cell["attributes"]["NEXTPNR_BEL"])
+            for bits in cell["connections"].values():
+                for net in bits:
+                    points[net].append(place)
+    return sum(max(axis) - min(axis) for net, places in points.items() if isinstance(net, int)
+               for axis in zip(*places, strict=True))
+
+
 def constrain(netlist: dict, sites: dict[str, str], top: str = "top") -> None:
     """Have nextpnr place cells of a netlist of yosys at these sites."""
     for name, site in sites.items():

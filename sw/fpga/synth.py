@@ -10,6 +10,7 @@ accelerator's figures are others than in its last line. What was done once is ta
 """
 
 import argparse
+import concurrent.futures
 import csv
 import dataclasses
 import hashlib
@@ -17,6 +18,7 @@ import importlib
 import inspect
 import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -52,10 +54,11 @@ _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade",
 
 def synthesise(component: str, preset: Preset, target: Target, name: str, step: tools.Step, *,
                megahertz: float = 100, seed: int = 1, options: tuple[str, ...] = (),
-               place: bool = True) -> dict[str, object]:
+               place: bool = True, tries: int = 1) -> dict[str, object]:
     """The figures of a component of ``hw.frame.COMPONENTS``, also in ``OUTPUT/NAME.json``.
 
-    ``options`` are more arguments for nextpnr. Without ``place`` nothing is placed. Where it is,
+    ``options`` are more arguments for nextpnr. The first placement is the one of ``tries``, with
+    a seed each, that has the shortest nets. Without ``place`` nothing is placed. Where it is,
     the sums are nextpnr's, and ``per_module`` still of the netlist. Raises SynthesisError.
     """
     place = place and bool(target.place)
@@ -103,24 +106,29 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
         crowded = found["block_ram"] > _CROWDED * target.available["block_ram"]
         placers = ("static", "static") if crowded else ("heap",)
-        result |= _placed(target, netlist, step, megahertz, seed, options, seconds, placers)
+        result |= _placed(target, netlist, step, megahertz, range(seed, seed + tries), options,
+                          seconds, placers)
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
-def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seed: int,
+def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seeds: range,
             options: tuple[str, ...], seconds: int, placers: tuple[str, ...]) -> dict[str, object]:
     """What placing and routing changes of the figures; ``seconds`` were spent before.
-    ``placers``: those that place it before the last time, see `sw.fpga.floorplan`."""
+    ``placers``: those that place it before the last time, see `sw.fpga.floorplan`; the first one
+    once for each of ``seeds``."""
     tool, *arguments = target.place
-    arguments += ["--freq", str(megahertz), "--seed", str(seed)]
+    arguments += ["--freq", str(megahertz)]
     chosen = {given.partition("=")[0] for given in options}
-    beginnings = [[*arguments, "--placer", placer, *_without(options, "--placer")]
-                  for placer in placers]
+    beginnings = [[[*arguments, "--seed", str(seed), "--placer", placer,
+                    *_without(options, "--placer")]
+                   for seed in (seeds if number == 0 else seeds[:1])]
+                  for number, placer in enumerate(placers)]
+    arguments += ["--seed", str(seeds[0])]
     for option, choice in _CHOICES.items():
         arguments += [] if option in chosen else [option, choice]
     arguments += options
-    work = netlist.parent / _digest([*arguments, tools.version(tool),
+    work = netlist.parent / _digest([*arguments, str(len(seeds)), tools.version(tool),
                                      *placers, inspect.getsource(floorplan),
                                      inspect.getsource(replication)])
     if not (work / "figures.json").exists():
@@ -144,25 +152,45 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
     return {**figures, "seconds": seconds + figures["seconds"]}
 
 
-def _floorplan(tool: str, beginnings: list[list[str]], netlist: Path, work: Path,
+def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path, work: Path,
                step: tools.Step) -> Path:
-    """Place a netlist once for each list of arguments, and return it with the sites that its block
-    RAMs are to have then, and copies of the flip-flops that reach far."""
-    placed, result = work / "placed.json", work / _FLOORPLAN
+    """Place a netlist several times, and return it with the sites that its block RAMs are to have
+    then, and copies of what reaches far. ``beginnings``: for each time lists of arguments, of
+    which the one that gives the shortest nets counts."""
+    result = work / _FLOORPLAN
     cells = json.loads(netlist.read_text())
-    for number, arguments in enumerate(beginnings):
-        tools.run(tool, [*arguments, "--json", str(netlist), "--no-route", "--write", str(placed)],
-                  work / f"placer-{number}.log", step, seconds=LIMIT)
+    for number, choices in enumerate(beginnings):
+        placed = _shortest(tool, choices, netlist, work / f"placer-{number}", step)
         design = json.loads(placed.read_text())
         sites, before, after = floorplan.assign(design)
         step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
         floorplan.constrain(cells, sites)
         if number == len(beginnings) - 1:
-            step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
+            step(f"{replication.replicate(cells, design):,} copies of flip-flops and LUTs", 0, 0)
         write_bytes(result, json.dumps(cells).encode())
         placed.unlink()
         netlist = result
     return result
+
+
+def _shortest(tool: str, choices: list[list[str]], netlist: Path, stem: Path,
+              step: tools.Step) -> Path:
+    """Place a netlist with each list of arguments, as many at a time as there are processors;
+    return the placement with the shortest nets. Logs and placements begin with ``stem``."""
+    def place(number: int) -> tuple[int, Path]:
+        placed = stem.with_name(f"{stem.name}-{number}.json")
+        tools.run(tool, [*choices[number], "--json", str(netlist), "--no-route", "--write",
+                         str(placed)], placed.with_suffix(".log"), step, seconds=LIMIT)
+        return (floorplan.length(json.loads(placed.read_text())) if choices[1:] else 0), placed
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        (length, best), *others = sorted(pool.map(place, range(len(choices))))
+    if others:
+        step(f"{best.stem}: nets of {length:,} tiles, the others " + ", ".join(
+            f"{longer:,}" for longer, _ in others), 0, 0)
+    for _, placed in others:
+        placed.unlink()
+    return best
 
 
 def _without(options: tuple[str, ...], name: str) -> list[str]:
@@ -238,6 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--groups", type=int, help="groups, instead of the preset's")
     parser.add_argument("--mhz", type=float, default=100, help="clock rate to aim at")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--tries", type=int, default=1, help="first placements to choose from")
     parser.add_argument("--speed-grade", help="of an ECP5: 6 (if not said), 7 or 8")
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
@@ -256,7 +285,8 @@ def main(arguments: list[str] | None = None) -> int:
         with progress() as step:
             result = synthesise(given.component, preset, target, name, step,
                                 megahertz=given.mhz, seed=given.seed,
-                                options=tuple(given.options), place=not given.no_place)
+                                options=tuple(given.options), place=not given.no_place,
+                                tries=max(1, given.tries))
     except (PresetError, TargetError, tools.SynthesisError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ from sw.fpga.replication import KINDS, READERS, replicate
 SOURCE = 3
 FAR = 100
 """Tiles between two sides."""
-MANY = -(-KINDS["TRELLIS_FF"][1] // FAR)
+MANY = max(READERS, -(-KINDS["TRELLIS_FF"][1] // FAR))
 """Readers at two sides that are enough for copies of a flip-flop."""
 
 

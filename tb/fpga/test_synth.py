@@ -37,8 +37,11 @@ cells = json.load(open(sys.argv[sys.argv.index("--json") + 1]))["modules"]["top"
 sites = [cell["attributes"]["BEL"] for cell in cells.values() if "BEL" in cell["attributes"]]
 open("{calls}", "a").write("-".join(["nextpnr", *sites]) + "\\n")
 if "--no-route" in sys.argv:
+    seed = sys.argv[sys.argv.index("--seed") + 1]
     for name, cell in cells.items():
-        cell["attributes"] = {{"NEXTPNR_BEL": "X4/Y22/EBR0"}}
+        cell["attributes"] = {{"NEXTPNR_BEL": "X4/Y22/EBR0" if cell["type"] == "DP16KD" else
+                              f"X{{7 + (int(seed) - 3) ** 2}}/Y22/SLICEA.LUT0"}}
+        cell["connections"]["WEA"] = [1]
     json.dump({{"modules": {{"top": {{"cells": cells}}}}}},
               open(sys.argv[sys.argv.index("--write") + 1], "w"))
     open("{calls}.first", "w").write(" ".join(sys.argv[1:]))
@@ -111,6 +114,18 @@ def test_what_was_done_is_not_done_again(flow: Path) -> None:
                       [*ARGUMENTS, "--seed", "2"]):
         assert synth.main(arguments) == 0
     assert flow.read_text().split() == ["yosys", *PLACED, *PLACED]
+
+
+def test_the_first_placement_with_the_shortest_nets_counts(flow: Path, tmp_path: Path,
+                                                           capsys) -> None:
+    """Four are tried; the one of seed 3 has all cells beside each other."""
+    assert synth.main([*ARGUMENTS, "--seed", "1", "--tries", "4"]) == 0
+    assert flow.read_text().split() == ["yosys", *["nextpnr"] * 4, PLACED[1]]
+    assert "placer-0-2: nets of 3 tiles, the others 4, 4, 7" in capsys.readouterr().err
+    logs = sorted(path.name for path in (tmp_path / "synth").rglob("placer-*"))
+    assert logs == [f"placer-0-{number}.log" for number in range(4)]
+    assert synth.main([*ARGUMENTS, "--seed", "1", "--tries", "4"]) == 0
+    assert flow.read_text().count("nextpnr") == 5
 
 
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
