@@ -167,11 +167,13 @@ class ResultWriter(wiring.Component):
         beat["slot"] = held("slot", offset[
             exact_log2(preset.epilogue_lanes):exact_log2(WORD_BITS)])
         beat["plane_rows"] = held("plane_rows", contexts.field(self.context, "plane_rows"))
+        # a beat may last longer than its planes: none are left then
         planes_left = Signal(5, reset_less=True)
         with m.If(self.valid):
             m.d.sync += planes_left.eq(Mux(self.context, *plan.planes[::-1]))
         with m.Elif(is_planes):
-            m.d.sync += planes_left.eq(planes_left - preset.out_banks)
+            m.d.sync += planes_left.eq(Mux(
+                planes_left > preset.out_banks, planes_left - preset.out_banks, 0))
         row, enables = self._places(
             m, beat, flags, writes, is_values, is_spikes, is_planes, plane_step, planes_left)
         lanes, banks = preset.epilogue_lanes, preset.out_banks

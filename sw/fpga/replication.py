@@ -12,7 +12,7 @@ from collections import defaultdict
 
 __all__ = ["replicate"]
 
-SPAN, READERS = 50, 12
+SPAN, READERS = 50, 15
 """Half perimeter, in tiles, that the readers of a cell may have; pins that it needs for a copy."""
 KINDS = {"LUT4": ("Z", 600, 2), "TRELLIS_FF": ("Q", 800, 3)}
 """Cells that are copied: their output, the product of its pins and of their half perimeter from

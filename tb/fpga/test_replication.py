@@ -121,9 +121,8 @@ def test_four_corners() -> None:
 def test_what_stays() -> None:
     """Few readers, near readers, and readers of which nobody knows where they are."""
     near = [(x, x) for x in range(replication.SPAN // 2 + 1)]
-    few = [(5, 9), (5 + FAR, 9)] * (READERS // 2 - 1)
-    short = [(5, 9), (5 + FAR // 2 + 1, 9)] * (MANY // 2)
-    assert len(few) == READERS - 2 and len(short) >= READERS
+    few = [(5, 9)] * (READERS - 2) + [(5 + FAR, 9)]
+    short = [(5, 9)] * (READERS - 1) + [(5 + replication.SPAN + 1, 9)]
     unknown = design([(5, 9)] * 10 + [(105, 9)] * 20)
     del unknown[1]["modules"]["top"]["cells"]["reader_3"]
     for netlist, placed in (design(few), design(near), design(short), unknown):
