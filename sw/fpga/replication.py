@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of flip-flops and LUTs that drive cells all over an ECP5, each beside its share of them.
+"""Copies of flip-flops that drive cells all over an ECP5, each beside its share of them.
 
 A signal takes 8 ns from one side of a LFE5U-85F to the other. An enable, a strobe or a flag with
-hundreds of readers is at most half as far from each where two or four flip-flops hold it. What a
-LUT makes of some flip-flops would cross the device twice, to the LUT and from there to all that it
-enables. Where the readers are is known once the design is placed; it is placed again with copies.
+hundreds of readers is at most half as far from each where two or four flip-flops hold it. Where the
+readers are is known once the design is placed; it is placed again with the copies.
 """
 
 import re
@@ -12,20 +11,16 @@ from collections import defaultdict
 
 __all__ = ["replicate"]
 
-SPAN, READERS = 50, 15
-"""Half perimeter, in tiles, that the readers of a cell may have; pins that it needs for a copy."""
-KINDS = {"LUT4": ("Z", 600, 2), "TRELLIS_FF": ("Q", 800, 3)}
-"""Cells that are copied: their output, the product of its pins and of their half perimeter from
-which on they are, and how often they are halved at most. LUTs first, as their copies are readers
-of flip-flops."""
+READERS = 16
+"""Pins that a flip-flop must drive to be copied."""
+SPAN = 50
+"""Half perimeter, in tiles, that the readers of a flip-flop may have."""
+_HALVINGS = 3
 _BEL = re.compile(r"X(\d+)/Y(\d+)/")
 _PACKED = re.compile(r"\$(?:CCU2_COMB|DPRAM_COMB|RAMW_)\w*$")
 """What nextpnr appends to the name of a cell that it packs into several."""
 _MULTIPLEXERS = {"PFUMX": "BLUT", "L6MUX21": "D0"}
 """Cells that lie beside the LUT behind this port."""
-
-_BESIDE = {"ALUT", "BLUT"}
-"""Pins that lie beside the LUT that drives them: it has no copies."""
 
 Point = tuple[int, int]
 Pin = tuple[str, str, int]
@@ -33,7 +28,7 @@ Pin = tuple[str, str, int]
 
 
 def replicate(netlist: dict, placed: dict, top: str = "top") -> int:
-    """Copy cells of a netlist of yosys, in place; return how many copies there are.
+    """Copy flip-flops of a netlist of yosys, in place; return how many copies there are.
 
     ``placed`` is the same design behind nextpnr's placer (``--write``).
     """
@@ -52,28 +47,23 @@ def replicate(netlist: dict, placed: dict, top: str = "top") -> int:
     where = _places(cells, drivers, placed["modules"][top]["cells"])
     fresh = 1 + max([*readers, *drivers], default=0)
     copies = 0
-    for name, cell in sorted(cells.items(), key=lambda item: item[1]["type"] != "LUT4"):
-        if cell["type"] not in KINDS:
+    for name, cell in [*cells.items()]:
+        if cell["type"] != "TRELLIS_FF":
             continue
-        output, reach, halvings = KINDS[cell["type"]]
-        (net,) = cell["connections"][output]
+        (net,) = cell["connections"]["Q"]
         pins = readers[net]
-        if not all(pin[0] in where and pin[1] not in _BESIDE for pin in pins):
+        if len(pins) < READERS or not all(pin[0] in where for pin in pins):
             continue
-        for share in _shares(pins, where, reach, halvings)[1:]:
+        for share in _shares(pins, where, _HALVINGS)[1:]:
             copies += 1
             copy = f"{name}$copy{copies}"
             cells[copy] = {**cell, "attributes": {**cell["attributes"]},
-                           "connections": {**cell["connections"], output: [fresh]}}
+                           "connections": {**cell["connections"], "Q": [fresh]}}
             module["netnames"][copy] = {"hide_name": 1, "bits": [fresh], "attributes": {}}
             for reader, port, number in share:
                 bits = [*cells[reader]["connections"][port]]
                 bits[number] = fresh
                 cells[reader]["connections"][port] = bits
-            where[copy] = where[share[0][0]]
-            for port, bits in cell["connections"].items():
-                if port != output:
-                    readers[bits[0]].append((copy, port, 0))
             fresh += 1
     return copies
 
@@ -95,17 +85,14 @@ def _places(cells: dict, drivers: dict[int, str], placed: dict) -> dict[str, Poi
     return where
 
 
-def _shares(pins: list[Pin], where: dict[str, Point], reach: int,
-            halvings: int) -> list[list[Pin]]:
+def _shares(pins: list[Pin], where: dict[str, Point], halvings: int) -> list[list[Pin]]:
     """Split pins into groups that lie together, in the middle of their longer side."""
-    if halvings == 0 or len(pins) < READERS:
-        return [pins]
     axes = [[where[pin[0]][axis] for pin in pins] for axis in range(2)]
     sides = [max(axis) - min(axis) for axis in axes]
-    if sum(sides) <= SPAN or len(pins) * sum(sides) < reach:
+    if halvings == 0 or len(pins) < READERS or sum(sides) <= SPAN:
         return [pins]
     axis = sides.index(max(sides))
     middle = (max(axes[axis]) + min(axes[axis])) / 2
     low = [pin for pin in pins if where[pin[0]][axis] <= middle]
     high = [pin for pin in pins if where[pin[0]][axis] > middle]
-    return [share for half in (low, high) for share in _shares(half, where, reach, halvings - 1)]
+    return [share for half in (low, high) for share in _shares(half, where, halvings - 1)]

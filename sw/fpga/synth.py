@@ -166,7 +166,7 @@ def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path, work
         step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
         floorplan.constrain(cells, sites)
         if number == len(beginnings) - 1:
-            step(f"{replication.replicate(cells, design):,} copies of flip-flops and LUTs", 0, 0)
+            step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
         write_bytes(result, json.dumps(cells).encode())
         placed.unlink()
         netlist = result

@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Flip-flops and LUTs whose readers lie far apart get copies, each with its share of them."""
+"""Flip-flops whose readers lie far apart get copies, each with its share of them."""
 
 import json
 
 from sw.fpga import replication
-from sw.fpga.replication import KINDS, READERS, replicate
+from sw.fpga.replication import READERS, replicate
 
 SOURCE = 3
-FAR = 100
-"""Tiles between two sides."""
-MANY = max(READERS, -(-KINDS["TRELLIS_FF"][1] // FAR))
-"""Readers at two sides that are enough for copies of a flip-flop."""
 
 
 def design(places: list[tuple[int, int]], kind: str = "LUT4") -> tuple[dict, dict]:
@@ -73,58 +69,18 @@ def test_readers_at_both_sides() -> None:
         assert len(drivers) == len(set(drivers))
 
 
-def test_a_lut() -> None:
-    """Its copies have its inputs, and so the flip-flop behind it has more readers."""
-    least = max(READERS, -(-KINDS["LUT4"][1] // FAR))
-    netlist, placed = design([(2, 7)] * (MANY - 1))
-    cells = netlist["modules"]["top"]["cells"]
-    (net,) = cells["reader_3"]["connections"]["Z"]
-    for number in range(least):
-        cells[f"enabled_{number}"] = {
-            "type": "TRELLIS_FF", "attributes": {},
-            "port_directions": {"CE": "input", "Q": "output"},
-            "connections": {"CE": [net], "Q": [1000 + number]}}
-        placed["modules"]["top"]["cells"][f"enabled_{number}"] = at(2 + FAR * (number % 2), 7)
-    assert replicate(netlist, placed) == 2  # of the LUT and of its flip-flop
-    (copy,) = (name for name in cells if name.startswith("reader_3$copy"))
-    for name, mine in (("reader_3", 0), (copy, 1)):
-        (net,) = cells[name]["connections"]["Z"]
-        enabled = [n for n in range(least)
-                   if cells[f"enabled_{n}"]["connections"]["CE"] == [net]]
-        assert enabled == [*range(mine, least, 2)]
-    (source,) = (name for name in cells if name.startswith("source$copy"))
-    assert cells[copy]["connections"]["B"] == cells[source]["connections"]["Q"]
-    assert cells["reader_3"]["connections"]["B"] == [SOURCE]
-
-
-def test_a_lut_beside_its_reader() -> None:
-    netlist, placed = design([(5, 9)])
-    cells = netlist["modules"]["top"]["cells"]
-    for number in range(MANY):
-        cells[f"mux_{number}"] = {
-            "type": "PFUMX", "attributes": {}, "port_directions": {"C0": "input", "BLUT": "input"},
-            "connections": {"C0": cells["reader_0"]["connections"]["Z"],
-                            "BLUT": cells["reader_0"]["connections"]["Z"] if number == 5 else []}}
-        placed["modules"]["top"]["cells"][f"mux_{number}"] = at(2 + FAR * (number % 2), 7)
-    assert replicate(netlist, placed) == 0
-    cells["mux_5"]["connections"]["BLUT"] = []
-    assert replicate(netlist, placed) == 1
-
-
 def test_four_corners() -> None:
-    corners = [(x, y) for x in (2, 120) for y in (2, 90) for _ in range(MANY)]
+    corners = [(x, y) for x in (2, 120) for y in (2, 90) for _ in range(READERS)]
     netlist, placed = design(corners)
     assert replicate(netlist, placed) == 3
-    assert sorted(len(readers) for readers in shares(netlist).values()) == [MANY] * 4
+    assert sorted(len(readers) for readers in shares(netlist).values()) == [READERS] * 4
 
 
 def test_what_stays() -> None:
     """Few readers, near readers, and readers of which nobody knows where they are."""
     near = [(x, x) for x in range(replication.SPAN // 2 + 1)]
-    few = [(5, 9)] * (READERS - 2) + [(5 + FAR, 9)]
-    short = [(5, 9)] * (READERS - 1) + [(5 + replication.SPAN + 1, 9)]
     unknown = design([(5, 9)] * 10 + [(105, 9)] * 20)
     del unknown[1]["modules"]["top"]["cells"]["reader_3"]
-    for netlist, placed in (design(few), design(near), design(short), unknown):
+    for netlist, placed in (design([(5, 9), (105, 9)] * (READERS // 2 - 1)), design(near), unknown):
         before = json.dumps(netlist)
         assert replicate(netlist, placed) == 0 and json.dumps(netlist) == before
