@@ -14,7 +14,7 @@ from collections import defaultdict
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["assign", "constrain"]
+__all__ = ["assign", "constrain", "length"]
 
 _KIND = "DP16KD"
 _ROUNDS = 3

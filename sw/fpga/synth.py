@@ -155,8 +155,8 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
 def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path, work: Path,
                step: tools.Step) -> Path:
     """Place a netlist several times, and return it with the sites that its block RAMs are to have
-    then, and copies of what reaches far. ``beginnings``: for each time lists of arguments, of
-    which the one that gives the shortest nets counts."""
+    then, and copies of flip-flops that reach far. ``beginnings``: for each time lists of
+    arguments, of which the one that gives the shortest nets counts."""
     result = work / _FLOORPLAN
     cells = json.loads(netlist.read_text())
     for number, choices in enumerate(beginnings):
@@ -271,6 +271,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
     given = parser.parse_args(arguments)
+    if given.tries < 1:
+        parser.error(f"--tries must be at least 1, not {given.tries}")
     try:
         preset, target = get_preset(given.preset), get_target(given.target)
         name = f"{preset.name}-{target.name}"
@@ -286,7 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
             result = synthesise(given.component, preset, target, name, step,
                                 megahertz=given.mhz, seed=given.seed,
                                 options=tuple(given.options), place=not given.no_place,
-                                tries=max(1, given.tries))
+                                tries=given.tries)
     except (PresetError, TargetError, tools.SynthesisError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

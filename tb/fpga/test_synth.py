@@ -128,6 +128,12 @@ def test_the_first_placement_with_the_shortest_nets_counts(flow: Path, tmp_path:
     assert flow.read_text().count("nextpnr") == 5
 
 
+def test_no_placement_to_choose_from(flow: Path, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        synth.main([*ARGUMENTS, "--tries", "0"])
+    assert "--tries must be at least 1, not 0" in capsys.readouterr().err and not flow.exists()
+
+
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
     told, first = flow.with_suffix(".arguments"), flow.with_suffix(".first")
     assert synth.main(ARGUMENTS) == 0
