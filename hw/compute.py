@@ -129,6 +129,11 @@ class Compute(wiring.Component):
             epilogue.load_residual.eq(self.load_valid & (self.load_target == Target.RESIDUAL)),
             epilogue.load_residual_beat.eq(self.load_beat),
         ]
+        # compared beside the choice of the write, not behind it
+        row = self.load_beat[part_bits:][:exact_log2(preset.weight_rows)]
+        row_before = Signal.like(row, name="row_before", reset_less=True)
+        m.d.sync += row_before.eq(row)
+        m.d.comb += engine.weight_same.eq(~counts.write_valid & (row == row_before))
         with m.If(counts.write_valid):
             m.d.comb += [
                 engine.weight_valid.eq(1), engine.weight_row.eq(counts.write_row),
@@ -138,7 +143,7 @@ class Compute(wiring.Component):
         with m.Else():
             m.d.comb += [
                 engine.weight_valid.eq(self.load_valid & is_weight),
-                engine.weight_row.eq(self.load_beat[part_bits:]),
+                engine.weight_row.eq(row),
                 engine.weight_part.eq(1 << self.load_beat[:part_bits] if part_bits else 1),
                 engine.weight_data.eq(self.load_data.replicate(parts)),
                 self.load_ready.eq(1),

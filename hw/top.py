@@ -10,7 +10,6 @@ from hw.control.register_bank import RegisterBank, bank_members
 from hw.dma.axi import axi4_lite, axi4_read, axi4_write
 from hw.dma.load import Load
 from hw.dma.read_port import ReadPort
-from hw.dma.skid import Skid
 from hw.dma.store import Store
 from hw.dma.write_port import WritePort
 from hw.regmap import ADDRESS_BITS
@@ -79,9 +78,7 @@ class Accelerator(wiring.Component):
         connect(m, load.o_burst, read_port.i_load)
         connect(m, read_port.o_load, load.i_data)
         connect(m, store.o_burst, write_port.i_burst)
-        m.submodules.write_skid = write_skid = units(Skid(preset.axi_bits))  # they lie far apart
-        connect(m, store.o_data, write_skid.i)
-        connect(m, write_skid.o, write_port.i_data)
+        connect(m, store.o_data, write_port.i_data)
         m.d.comb += [
             store.done.eq(write_port.done), store.failed.eq(write_port.failed),
             read_port.base.eq(control.read_base), read_port.limit.eq(control.read_limit),

@@ -152,17 +152,16 @@ class Dispatcher(wiring.Component):
                 m.d.comb += [self.o_compute.valid.eq(held & for_compute),
                              self.i.ready.eq(~self.o_compute.valid | self.o_compute.ready)]
                 with m.If(self.i.ready):
-                    m.d.sync += held.eq(self.i.valid & ~i.last)
+                    m.d.sync += [held.eq(self.i.valid & ~i.last), last.eq(i.data)]
+                for number in range(beats):  # whether it came or not: the next one overwrites it
+                    with m.If(place[number]):
+                        m.d.sync += kept.word_select(number, bits).eq(i.data)
                 with m.If(self.i.valid & self.i.ready):
-                    m.d.sync += [last.eq(i.data), self.index.eq(i.index),
-                                 place.eq(Mux(i.last, 1, place << 1))]
+                    m.d.sync += [self.index.eq(i.index), place.eq(Mux(i.last, 1, place << 1))]
                     with m.If(place[0] & ~begun):
                         m.d.sync += for_compute.eq(
                             Cat(i.data[:8] == opcode for opcode in _COMPUTES).any())
                     m.d.sync += begun.eq(~i.last)
-                    for number in range(beats):
-                        with m.If(place[number]):
-                            m.d.sync += kept.word_select(number, bits).eq(i.data)
                     with m.If(i.last):
                         m.next = "WATCH" if self._late() else "CHECK"
                 with m.If(self.exhausted & ~self.i.valid):

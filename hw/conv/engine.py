@@ -80,6 +80,7 @@ class ConvEngine(wiring.Component):
             "weight_valid": In(1),
             "weight_row": In(rows),
             "weight_part": In(preset.weight_row_bits // preset.axi_bits),
+            "weight_same": In(1),
             "weight_data": In(preset.weight_row_bits),
             "other_busy": In(1),
             "other_map_enable": In(1),
@@ -127,6 +128,7 @@ class ConvEngine(wiring.Component):
             self.other_map_data.eq(maps.read_data),
             weights.write_valid.eq(self.weight_valid), weights.write_row.eq(self.weight_row),
             weights.write_part.eq(self.weight_part), weights.write_data.eq(self.weight_data),
+            weights.write_same.eq(self.weight_same),
             self.other_row_data.eq(Mux(weights.upper[1], weights.read_data[1][row_bits:],
                                        weights.read_data[1][:row_bits])),
         ]

@@ -102,16 +102,16 @@ class Group(wiring.Component):
             shape=unsigned(width + preset.map_banks), depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         level, filled = Signal(range(depth + 1)), Signal()
-        next_level = Signal.like(level)
-        pop = scanner.i_take
+        pop = scanner.i_take  # late: what it decides is at hand for both cases
         m.d.comb += [
-            next_level.eq(level + self.entry_valid - pop),
             write.en.eq(self.entry_valid), write.data.eq(Cat(self.entry, self.nonzero)),
             scanner.i_valid.eq(filled), scanner.i.eq(read.data[:width]),
             scanner.nonzero.eq(read.data[width:]),
         ]
         m.d.sync += [
             self.entry_popped.eq(pop), write.addr.eq(write.addr + self.entry_valid),
-            read.addr.eq(read.addr + pop), level.eq(next_level), filled.eq(next_level != 0),
+            read.addr.eq(read.addr + pop), level.eq(level + self.entry_valid - pop),
+            filled.eq(Mux(pop, (level > 1) | ((level == 1) & self.entry_valid),
+                          filled | self.entry_valid)),
         ]
         return m

@@ -114,10 +114,10 @@ class Scanner(wiring.Component):
                 word_valid.eq(ahead_valid), now.eq(ahead), word.eq(~ahead_clear),
                 # an empty entry holds any word: one token for it, whatever its bits
                 clear.eq(ahead_next),
-                single.eq(ahead_next.all() | ahead.depthwise | ahead.empty),
+                single.eq(at_most_one(~ahead_clear) | ahead.depthwise | ahead.empty),
             ]
         with m.Elif(self.enable & ~extra):
-            m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(next_clear.all())]
+            m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(at_most_one(~clear))]
 
         # Stage D: the token.
         token, token_valid = Signal(self.o.shape(), name="token", reset_less=True), self.o_valid

@@ -28,7 +28,8 @@ class UnitPicker(wiring.Component):
     need room in the neighbour (the next group) too, which has a tag of its own for the second
     pixel; no other CONV is under way with such a one.
 
-    **Throughput** one job and one unit a cycle. **Latency** 6 cycles from a job to its first unit.
+    **Throughput** one job and one unit a cycle, one of a group every fourth. **Latency** 6 cycles
+    from a job to its first unit.
 
     Members
     -------
@@ -95,7 +96,7 @@ class UnitPicker(wiring.Component):
         picked_valid, may = Signal(), Signal()
         take = self.o.valid & self.o.ready
         m.d.comb += [
-            picker.request.eq(busy & room & ~(recent[0] | recent[1])),
+            picker.request.eq(busy & room & ~(recent[0] | recent[1] | recent[2])),
             may.eq(free & ~(pairs & picked_valid)),
             picker.take.eq(may), picked_valid.eq(self.picked.any()),
             self.joined.eq(Mux(pairs, self.picked << 1, 0)),
@@ -107,19 +108,13 @@ class UnitPicker(wiring.Component):
             recent[0].eq(Mux(may, picker.grant, 0) | given), recent[1].eq(recent[0]),
             recent[2].eq(recent[1]),
         ]
-        # its state is still on its way to the memory: it was picked 3 cycles before
-        before = [Signal(groups, name=f"picked_before_{n}") for n in range(2)]
-        forward = Signal()
-        m.d.sync += [before[0].eq(self.picked), before[1].eq(before[0]),
-                     forward.eq(may & (picker.grant & before[1]).any())]
-
         # read its state
         index = Signal(range(groups))
         job, job_valid = Signal(job_layout, reset_less=True), Signal()
         job_group = Signal.like(index)
         m.d.comb += [index.eq(_encode(self.picked)), read.addr.eq(index)]
         kept = Signal(job_layout, reset_less=True)  # what is being written
-        m.d.sync += [job.eq(Mux(forward, kept, read.data)), job_valid.eq(picked_valid),
+        m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid),
                      job_group.eq(index)]
 
         # the unit, and the state after it

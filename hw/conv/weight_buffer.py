@@ -31,7 +31,9 @@ class WeightBuffer(wiring.Component):
     Members
     -------
     write_valid, write_row, write_part, write_data : In
-        One beat of a row: part ``write_part`` (one-hot), data repeated over the row.
+        One beat of a row: part ``write_part`` (one-hot, or all), data repeated over the row.
+    write_same : In
+        Where the write of the cycle before was a part: this one is of its row, and joins it.
     wants, row, next_enable : In, arrays of groups
         ``wants`` and ``row``: the bank that the group reads in the next cycle, one-hot, and the
         row; ``next_enable``: its pipeline moves then.
@@ -50,6 +52,7 @@ class WeightBuffer(wiring.Component):
             "write_valid": In(1),
             "write_row": In(rows),
             "write_part": In(preset.weight_row_bits // preset.axi_bits),
+            "write_same": In(1),
             "write_data": In(preset.weight_row_bits),
             "wants": In(2).array(preset.groups),
             "row": In(rows).array(preset.groups),
@@ -69,8 +72,7 @@ class WeightBuffer(wiring.Component):
         waiting, joins, go = Signal(), Signal(), Signal()
         first = _Write(preset, "write_in")
         first.part = Signal(len(self.write_part), name="write_in_part", reset_less=True)
-        m.d.comb += [joins.eq(waiting & self.write_valid & ~first.part.all()
-                              & (self.write_row == first.row)),
+        m.d.comb += [joins.eq(waiting & self.write_valid & ~first.part.all() & self.write_same),
                      go.eq(waiting & ~joins)]
         m.d.sync += [waiting.eq(self.write_valid), first.row.eq(self.write_row),
                      first.part.eq(self.write_part | Mux(joins, first.part, 0))]

@@ -202,6 +202,8 @@ class WindowReader(wiring.Component):
             self.exceeded.eq(row_valid & (counter == Mux(row.context, *reads[::-1]))),
             self.exceeded_context.eq(row.context)]
         limits = contexts.kept("limit", len(counter), lambda _, view: depth - view.window_reads)
+        popped = Signal(self._preset.groups)  # groups are far away
+        m.d.sync += popped.eq(self.entry_popped)
         for group in range(self._preset.groups):
             used = Signal(range(depth + 1), name=f"used_{group}")
             tags = Signal(range(TAG_DEPTH + 1), name=f"tags_{group}")
@@ -213,7 +215,7 @@ class WindowReader(wiring.Component):
                 used.eq(used + Mux(picker.picked[group] | picker.joined[group],
                                    Mux(context, *reads[::-1]), 0)
                         - Mux(ended[group], unread, 0)
-                        - self.entry_popped[group] - dropped[group]),
+                        - popped[group] - dropped[group]),
                 tags.eq(tags + tagged - self.tag_popped[group]),
                 # a tag of the last pick may not be counted yet
                 picker.room[group].eq((used <= Mux(context, *limits[::-1]))

@@ -19,16 +19,17 @@ __all__ = ["WritePort"]
 class WritePort(wiring.Component):
     """Writes bursts to memory.
 
-    Up to ``outstanding`` bursts are under way; one beat per cycle; data isn't offered before
-    its address. A burst outside ``base .. limit - 1`` isn't issued but reported, and nothing is
-    issued after it or while ``stop`` is high; bursts under way still end, with data from
-    ``i_data``.
+    Up to ``outstanding`` bursts are under way; one beat per cycle, straight from ``i_data``; data
+    isn't offered before its address. A burst outside ``base .. limit - 1`` isn't issued but
+    reported, and nothing is issued after it or while ``stop`` is high; bursts under way still end,
+    with data from ``i_data``.
 
     Parameters: ``axi_bits``; ``outstanding`` bursts (a power of two).
 
     Members: ``i_burst``; ``i_data`` their beats in order; ``axi``; ``base``, ``limit`` in bytes;
     ``stop``; ``done`` strobe when the last burst of a transfer was answered; ``failed`` strobe
-    for an error answer; ``error`` a report for one cycle; ``beat`` strobe for each beat written;
+    for an error answer; ``error`` a report for one cycle; ``beat`` strobe for each beat written,
+    one cycle later;
     ``idle`` no transaction under way.
     """
 
@@ -77,24 +78,23 @@ class WritePort(wiring.Component):
         with m.Elif(axi.awready):
             m.d.sync += axi.awvalid.eq(0)
 
-        # write data
+        # write data: the queue that they wait in holds them, so that few registers look at ready
         sent = Signal(range(MAX_BURST))
         first, ends = Signal(init=1), Signal()  # nothing of the burst was sent; all but one beat
         last = Signal()
         give = Signal()
         m.d.comb += [
             last.eq(Mux(first, length.o.payload.single, ends)),
-            self.i_data.ready.eq(length.o.valid & (~axi.wvalid | axi.wready)),
-            give.eq(self.i_data.valid & self.i_data.ready),
+            axi.wvalid.eq(self.i_data.valid & length.o.valid),
+            axi.wdata.eq(self.i_data.payload), axi.wlast.eq(last),
+            self.i_data.ready.eq(length.o.valid & axi.wready),
+            give.eq(axi.wvalid & axi.wready),
             length.o.ready.eq(give & last),
-            self.beat.eq(axi.wvalid & axi.wready),
         ]
+        m.d.sync += self.beat.eq(give)
         with m.If(give):
             m.d.sync += [sent.eq(Mux(last, 0, sent + 1)), first.eq(last),
                          ends.eq(sent + 1 == length.o.payload.length)]
-        with m.If(~axi.wvalid | axi.wready):  # data, whether it is valid or not
-            m.d.sync += [axi.wvalid.eq(give), axi.wdata.eq(self.i_data.payload),
-                         axi.wlast.eq(last)]
 
         # write response
         m.d.comb += [axi.bready.eq(1), answers.o.ready.eq(axi.bvalid),

@@ -18,7 +18,7 @@ from hw.lif.result_collector import ResultCollector
 from hw.lif.writer import ResultWriter
 from hw.memory import block_memory, block_read
 from hw.payloads import TagLayout
-from hw.presets import PARAM_BITS, SHIFTED_BITS, STEP_BITS, Preset
+from hw.presets import LEVEL_BITS, PARAM_BITS, SHIFTED_BITS, STEP_BITS, Preset
 
 __all__ = ["Epilogue"]
 
@@ -160,8 +160,8 @@ class Epilogue(wiring.Component):
             neurons.address.eq(Cat(item.part[:exact_log2(preset.beats_per_tile)], item.group)),
         ]
         for name in ("level_bits", "ties_even"):
-            m.d.comb += getattr(levels, name).eq(
-                ahead(7, lambda item, name=name: contexts.field(item.context, name)))
+            m.d.comb += getattr(levels, name).eq(ahead(
+                7 + LEVEL_BITS, lambda item, name=name: contexts.field(item.context, name)))
         spikes = neurons.spikes
         for stage in range(9, _LAST):
             now = Signal.like(spikes, name=f"spikes_{stage + 1}", reset_less=True)

@@ -30,7 +30,7 @@ class LevelArray(wiring.Component):
     step : In
         STEP_BITS a lane, in the same unit; at least 1.
     level_bits, ties_even : In
-        1 to LEVEL_BITS; 1 bit.
+        1 to LEVEL_BITS; 1 bit; LEVEL_BITS cycles behind the current that they belong to.
     levels : Out
         LEVEL_BITS a lane.
     """
@@ -52,14 +52,8 @@ class LevelArray(wiring.Component):
         preset = self._preset
         guard, width = preset.guard_bits, preset.sum_width + preset.guard_bits + 1
         # stage 1: current - threshold; then a bit in each stage; the last one: ties, and the limit
-        level_bits, ties_even = [self.level_bits], [self.ties_even]
-        for stage in range(1, LEVEL_BITS + 2):
-            for held in (level_bits, ties_even):
-                now = Signal.like(held[0], name=f"{held[0].name}_{stage}", reset_less=True)
-                m.d.sync += now.eq(held[-1])
-                held.append(now)
-        limit = Signal(LEVEL_BITS, reset_less=True)
-        m.d.sync += limit.eq(1 << (level_bits[-2] - 1)[:2])
+        limit, ties_even = Signal(LEVEL_BITS, reset_less=True), Signal(reset_less=True)
+        m.d.sync += [limit.eq(1 << (self.level_bits - 1)[:2]), ties_even.eq(self.ties_even)]
         for lane in range(preset.epilogue_lanes):
             def register(name, value, shape, lane=lane):
                 signal = Signal(shape, name=f"{name}_{lane}", reset_less=True)
@@ -88,7 +82,7 @@ class LevelArray(wiring.Component):
                 quotient = Cat(fires, quotient)
             # An odd level asks for more than that many steps where ties go to the even one.
             # Nothing is left then; where the quotient counts, that has no more bits than a step.
-            tie = ties_even[-1] & (left[:STEP_BITS] == 0)
+            tie = ties_even & (left[:STEP_BITS] == 0)
             # bit 0 is above the limit only where that is 1: then it is the level itself
             above_limit = (quotient[1:] & (-limit)[1:LEVEL_BITS]).any()
             m.d.comb += self.levels[lane].eq(register("level", Cat(

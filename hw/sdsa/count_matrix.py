@@ -203,9 +203,8 @@ class CountMatrix(wiring.Component):
                              row_offset.eq(next_row), v_offset.eq(next_v_row),
                              v_row_offset.eq(next_v_row)]
         clear, clearing = Signal(), Signal()
-        cleared_row = Signal(rows, reset_less=True)
         m.d.comb += clear.eq(fsm.ongoing("CLEAR-ROWS") & (clear_left != 0))
-        m.d.sync += [clearing.eq(clear), cleared_row.eq(clear_row)]
+        m.d.sync += clearing.eq(clear)
 
         # Map reads, and what comes back.
         stage = data.StructLayout({"value": 1, "key": 1, "first": 1, "words": banks,
@@ -328,14 +327,15 @@ class CountMatrix(wiring.Component):
                 Cat(planes[2][lanes * n + lane] for n in range(LEVEL_BITS)) << shifts[2])
             m.d.comb += total.eq(addend + self.read_data[8 * lane:8 * lane + 8])
             m.d.sync += [sums[8 * lane:8 * lane + 8].eq(total), over[lane].eq(total[8])]
-        last = flight[4]
         carry_lanes, carried = Signal(lanes, reset_less=True), Signal()
-        m.d.sync += [carry_lanes.eq(over),
-                     carried.eq(last.valid & over.any() & (last.part + 1 < d.parts))]
+        may_carry = Signal()  # the oldest one: there is a part behind its own
+        m.d.sync += [carry_lanes.eq(over), carried.eq(may_carry & over.any()),
+                     may_carry.eq(flight[3].valid & (flight[3].part + 1 < d.parts))]
         behind = flight[5]  # where carries are at hand
-        m.d.sync += self.write_valid.eq(flight[3].valid | clear)  # LOAD waits for it, far away
+        # LOAD waits for them, far away
+        m.d.sync += [self.write_valid.eq(flight[3].valid | clear),
+                     self.write_row.eq(Mux(clear, clear_row, flight[3].row))]
         m.d.comb += [
-            self.write_row.eq(Mux(clearing, cleared_row, last.row)),
             self.write_data.eq(Mux(clearing, 0, sums)),
             carries.i.valid.eq(carried),
             carries.i.payload.row.eq(behind.row + d.part_step),

@@ -14,7 +14,7 @@ from collections import defaultdict
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-__all__ = ["assign", "constrain", "length"]
+__all__ = ["assign", "constrain", "length", "memories"]
 
 _KIND = "DP16KD"
 _ROUNDS = 3
@@ -36,10 +36,10 @@ def assign(placed: dict, top: str = "top") -> tuple[dict[str, str], int, int]:
     bels = {name: cell["attributes"]["NEXTPNR_BEL"] for name, cell in cells.items()
             if "NEXTPNR_BEL" in cell["attributes"]}
     points = {name: _point(bel) for name, bel in bels.items()}
-    memories = [name for name, cell in cells.items() if cell["type"] == _KIND]
-    if not memories:
+    names = memories(placed, top)
+    if not names:
         return {}, 0, 0
-    sites = [bels[name] for name in memories]
+    sites = [bels[name] for name in names]
     x, y = np.array([_point(site) for site in sites]).T
     fixed, movable = defaultdict(list), defaultdict(set)
     for name, cell in cells.items():
@@ -52,13 +52,13 @@ def assign(placed: dict, top: str = "top") -> tuple[dict[str, str], int, int]:
                 elif name in points:
                     fixed[net].append(points[name])
     nets = {name: [net for net in movable if name in movable[net] and len(fixed[net]) < _FANOUT]
-            for name in memories}
-    now = {name: points[name] for name in memories}
+            for name in names}
+    now = {name: points[name] for name in names}
     before = _length(fixed, movable, now)
-    chosen = np.arange(len(memories))
+    chosen = np.arange(len(names))
     for _ in range(_ROUNDS):
-        cost = np.zeros((len(memories), len(sites)))
-        for number, name in enumerate(memories):
+        cost = np.zeros((len(names), len(sites)))
+        for number, name in enumerate(names):
             for net in nets[name]:
                 others = fixed[net] + [now[other] for other in movable[net] if other != name]
                 for axis, place in enumerate((x, y)):
@@ -66,11 +66,11 @@ def assign(placed: dict, top: str = "top") -> tuple[dict[str, str], int, int]:
                     cost[number] += np.maximum(max(ends), place) - np.minimum(min(ends), place)
         _, following = linear_sum_assignment(cost)
         then = {name: (int(x[site]), int(y[site]))
-                for name, site in zip(memories, following, strict=True)}
+                for name, site in zip(names, following, strict=True)}
         if _length(fixed, movable, then) >= _length(fixed, movable, now):
             break
         chosen, now = following, then
-    return ({name: sites[site] for name, site in zip(memories, chosen, strict=True)}, before,
+    return ({name: sites[site] for name, site in zip(names, chosen, strict=True)}, before,
             _length(fixed, movable, now))
 
 
@@ -85,6 +85,12 @@ def length(placed: dict, top: str = "top") -> int:
                     points[net].append(place)
     return sum(max(axis) - min(axis) for net, places in points.items() if isinstance(net, int)
                for axis in zip(*places, strict=True))
+
+
+def memories(netlist: dict, top: str = "top") -> list[str]:
+    """Names of the block RAMs of a netlist."""
+    return [name for name, cell in netlist["modules"][top]["cells"].items()
+            if cell["type"] == _KIND]
 
 
 def constrain(netlist: dict, sites: dict[str, str], top: str = "top") -> None:

@@ -17,7 +17,7 @@ import itertools
 from collections import defaultdict
 from typing import NamedTuple
 
-__all__ = ["fold"]
+__all__ = ["Function", "fold", "support"]
 
 _ADDS = 0b1001_0110_1010_1010
 """Yosys' table: A ^ B ^ C where D, else A."""
@@ -76,7 +76,7 @@ def _plan(cells: dict, lut: str, adder: str, port: str) -> _Plan | None:
     other, made = (a, minus) if port[0] == "B" else (b, 0)
     # sum = other ^ minus ^ operand ^ carry; the carry is made from A, or from B ^ C
     makes = made ^ minus
-    nets, table = _support(cells[lut])
+    nets, table = support(cells[lut])
     if len(nets) > 3:
         return None
     for order in itertools.permutations(nets):
@@ -106,8 +106,15 @@ def _apply(cells: dict, plan: _Plan) -> None:
         cell["connections"][f"{name}{half}"] = [net]
 
 
-def _support(lut: dict) -> tuple[list[int], dict[tuple[int, ...], int]]:
-    """Return the nets that a LUT depends on, and its value for each choice of theirs."""
+class Function(NamedTuple):
+    """The nets that something depends on, and its value for each choice of theirs."""
+
+    nets: list[int]
+    table: dict[tuple[int, ...], int]
+
+
+def support(lut: dict) -> Function:
+    """Return the function of a LUT."""
     table = int(lut["parameters"]["INIT"], 2)
     pins = [lut["connections"][name][0] for name in "ABCD"]
     nets = list(dict.fromkeys(pin for pin in pins if pin not in _CONSTANTS))
@@ -125,4 +132,4 @@ def _support(lut: dict) -> tuple[list[int], dict[tuple[int, ...], int]]:
     full = tables(nets)
     needed = [net for n, net in enumerate(nets) if any(
         full[bits] != full[(*bits[:n], 1 - bits[n], *bits[n + 1:])] for bits in full)]
-    return needed, tables(needed)
+    return Function(needed, tables(needed))

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies of flip-flops that drive cells all over an ECP5, each beside its share of them.
+"""Copies of what drives cells all over an ECP5, each beside its share of them.
 
 A signal takes 8 ns from one side of a LFE5U-85F to the other. An enable, a strobe or a flag with
-hundreds of readers is at most half as far from each where two or four flip-flops hold it. Where the
-readers are is known once the design is placed; it is placed again with the copies.
+hundreds of readers is at most half as far from each where two or four flip-flops hold it. The same
+goes for a LUT that enables a row of block RAMs. Where the readers are is known once the design is
+placed; it is placed again with the copies.
 """
 
 import re
@@ -13,8 +14,12 @@ __all__ = ["replicate"]
 
 READERS = 16
 """Pins that a flip-flop must drive to be copied."""
+MEMORY_READERS = 8
+"""Pins of block RAMs, and of nothing else, that a LUT must drive to be copied."""
 SPAN = 50
-"""Half perimeter, in tiles, that the readers of a flip-flop may have."""
+"""Half perimeter, in tiles, that the readers may have."""
+_SOURCES = {"TRELLIS_FF": ("Q", READERS), "LUT4": ("Z", MEMORY_READERS)}
+"""Output, and fewest readers, of what is copied."""
 _HALVINGS = 3
 _BEL = re.compile(r"X(\d+)/Y(\d+)/")
 _PACKED = re.compile(r"\$(?:CCU2_COMB|DPRAM_COMB|RAMW_)\w*$")
@@ -28,7 +33,7 @@ Pin = tuple[str, str, int]
 
 
 def replicate(netlist: dict, placed: dict, top: str = "top") -> int:
-    """Copy flip-flops of a netlist of yosys, in place; return how many copies there are.
+    """Copy cells of a netlist of yosys, in place; return how many copies there are.
 
     ``placed`` is the same design behind nextpnr's placer (``--write``).
     """
@@ -48,17 +53,20 @@ def replicate(netlist: dict, placed: dict, top: str = "top") -> int:
     fresh = 1 + max([*readers, *drivers], default=0)
     copies = 0
     for name, cell in [*cells.items()]:
-        if cell["type"] != "TRELLIS_FF":
+        output, least = _SOURCES.get(cell["type"], ("", 0))
+        if not output:
             continue
-        (net,) = cell["connections"]["Q"]
+        (net,) = cell["connections"][output]
         pins = readers[net]
-        if len(pins) < READERS or not all(pin[0] in where for pin in pins):
+        if len(pins) < least or not all(pin[0] in where for pin in pins):
             continue
-        for share in _shares(pins, where, _HALVINGS)[1:]:
+        if output == "Z" and any(cells[pin[0]]["type"] != "DP16KD" for pin in pins):
+            continue
+        for share in _shares(pins, where, least, _HALVINGS)[1:]:
             copies += 1
             copy = f"{name}$copy{copies}"
             cells[copy] = {**cell, "attributes": {**cell["attributes"]},
-                           "connections": {**cell["connections"], "Q": [fresh]}}
+                           "connections": {**cell["connections"], output: [fresh]}}
             module["netnames"][copy] = {"hide_name": 1, "bits": [fresh], "attributes": {}}
             for reader, port, number in share:
                 bits = [*cells[reader]["connections"][port]]
@@ -85,14 +93,16 @@ def _places(cells: dict, drivers: dict[int, str], placed: dict) -> dict[str, Poi
     return where
 
 
-def _shares(pins: list[Pin], where: dict[str, Point], halvings: int) -> list[list[Pin]]:
+def _shares(pins: list[Pin], where: dict[str, Point], least: int,
+            halvings: int) -> list[list[Pin]]:
     """Split pins into groups that lie together, in the middle of their longer side."""
     axes = [[where[pin[0]][axis] for pin in pins] for axis in range(2)]
     sides = [max(axis) - min(axis) for axis in axes]
-    if halvings == 0 or len(pins) < READERS or sum(sides) <= SPAN:
+    if halvings == 0 or len(pins) < least or sum(sides) <= SPAN:
         return [pins]
     axis = sides.index(max(sides))
     middle = (max(axes[axis]) + min(axes[axis])) / 2
     low = [pin for pin in pins if where[pin[0]][axis] <= middle]
     high = [pin for pin in pins if where[pin[0]][axis] > middle]
-    return [share for half in (low, high) for share in _shares(half, where, halvings - 1)]
+    return [share for half in (low, high)
+            for share in _shares(half, where, least, halvings - 1)]

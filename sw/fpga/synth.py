@@ -28,17 +28,19 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import floorplan, folding, output_registers, pairing, replication, tools
+from sw.fpga import flattening, floorplan, folding, output_registers, pairing, replication, tools
 from sw.fpga.census import RESOURCES, census, module_of
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
 
-__all__ = ["COMPONENTS", "main", "synthesise"]
+__all__ = ["COMPONENTS", "SITES", "main", "synthesise"]
 
 COMPONENTS = ("accelerator", "compute", "control", "counts", "engine", "epilogue", "group",
               "maps", "output", "walker", "weights", "window")
 """What can be synthesised; see hw.frame."""
 OUTPUT = Path("build/synth")
 HISTORY = Path("docs/synthesis.csv")
+SITES = Path(__file__).parent / "sites"
+"""Sites that suited block RAMs before: ``PRESET-TARGET.json``, by the names of the cells."""
 LIMIT = 4 * 3600
 """Seconds that a tool may take."""
 _CHOICES = {"--router": "router2", "--placer": "static"}
@@ -48,18 +50,21 @@ _CROWDED = 0.75
 """Share of the block RAMs from which on nextpnr's static placer places them, too, before
 `sw.fpga.floorplan` gives them their sites. Where they are few, it may look for good ones without
 end, as it asks for less overlap than one of them makes; HeAP does it then."""
-_FLOORPLAN = "floorplan.json"
+_FLOORPLAN, _KEPT = "floorplan.json", "sites.json"
 _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade", "hardware")
 
 
 def synthesise(component: str, preset: Preset, target: Target, name: str, step: tools.Step, *,
                megahertz: float = 100, seed: int = 1, options: tuple[str, ...] = (),
-               place: bool = True, tries: int = 1) -> dict[str, object]:
+               place: bool = True, tries: int = 1,
+               sites: dict[str, str] | None = None) -> dict[str, object]:
     """The figures of a component of ``hw.frame.COMPONENTS``, also in ``OUTPUT/NAME.json``.
 
     ``options`` are more arguments for nextpnr. The first placement is the one of ``tries``, with
-    a seed each, that has the shortest nets. Without ``place`` nothing is placed. Where it is,
-    the sums are nextpnr's, and ``per_module`` still of the netlist. Raises SynthesisError.
+    a seed each, that has the shortest nets. With ``sites`` for the block RAMs it is made with
+    these; the sites that they have at the end are in ``OUTPUT/NAME.sites.json``. Without ``place``
+    nothing is placed. Where it is, the sums are nextpnr's, and ``per_module`` still of the netlist.
+    Raises SynthesisError.
     """
     place = place and bool(target.place)
     step(f"{name}: generating RTLIL", 0, 0)
@@ -67,7 +72,7 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    improvers = ((output_registers.absorb, folding.fold, pairing.pair)
+    improvers = ((output_registers.absorb, folding.fold, flattening.flatten, pairing.pair)
                  if target.logic == "ecp5" else ())
     folder = OUTPUT / "cache" / _digest([
         text, target.script(), versions["yosys"],
@@ -90,7 +95,8 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         source.unlink()
         write_json(figures, {"seconds": round(time.monotonic() - started)})
     seconds = json.loads(figures.read_text())["seconds"]
-    found = census(json.loads(netlist.read_text()), target)
+    cells = json.loads(netlist.read_text())
+    found = census(cells, target)
     result = {
         "preset": preset.name, "component": component, "target": target.name,
         "device": target.device, "adders": preset.adders,
@@ -106,17 +112,24 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
                 f"{found[key]} of {target.available[key]} {key}" for key in missing))
         crowded = found["block_ram"] > _CROWDED * target.available["block_ram"]
         placers = ("static", "static") if crowded else ("heap",)
+        if sites and sites.keys() == set(floorplan.memories(cells)):
+            step(f"block RAMs begin at {len(sites)} sites that are known", 0, 0)
+            placers = ("static",)
+        elif sites:
+            step("the sites that are known belong to other block RAMs, and are not used", 0, 0)
+            sites = None
         result |= _placed(target, netlist, step, megahertz, range(seed, seed + tries), options,
-                          seconds, placers)
+                          seconds, placers, sites or {}, OUTPUT / f"{name}.sites.json")
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
 def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seeds: range,
-            options: tuple[str, ...], seconds: int, placers: tuple[str, ...]) -> dict[str, object]:
+            options: tuple[str, ...], seconds: int, placers: tuple[str, ...],
+            sites: dict[str, str], kept: Path) -> dict[str, object]:
     """What placing and routing changes of the figures; ``seconds`` were spent before.
     ``placers``: those that place it before the last time, see `sw.fpga.floorplan`; the first one
-    once for each of ``seeds``."""
+    once for each of ``seeds``, with block RAMs at ``sites``. Their last sites go to ``kept``."""
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz)]
     chosen = {given.partition("=")[0] for given in options}
@@ -129,13 +142,13 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
         arguments += [] if option in chosen else [option, choice]
     arguments += options
     work = netlist.parent / _digest([*arguments, str(len(seeds)), tools.version(tool),
-                                     *placers, inspect.getsource(floorplan),
+                                     *placers, json.dumps(sites), inspect.getsource(floorplan),
                                      inspect.getsource(replication)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
         report = work / "report.json"
-        netlist = _floorplan(tool, beginnings, netlist, work, step)
+        netlist = _floorplan(tool, beginnings, netlist, sites, work, step)
         tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
                          "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
         (work / _FLOORPLAN).unlink(missing_ok=True)
@@ -148,17 +161,22 @@ def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, s
         figures["critical_path"] = _critical(told)
         figures["seconds"] = round(time.monotonic() - started)
         write_json(work / "figures.json", figures)
+    write_bytes(kept, (work / _KEPT).read_bytes())
     figures = json.loads((work / "figures.json").read_text())
     return {**figures, "seconds": seconds + figures["seconds"]}
 
 
-def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path, work: Path,
-               step: tools.Step) -> Path:
+def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path,
+               sites: dict[str, str], work: Path, step: tools.Step) -> Path:
     """Place a netlist several times, and return it with the sites that its block RAMs are to have
     then, and copies of flip-flops that reach far. ``beginnings``: for each time lists of
-    arguments, of which the one that gives the shortest nets counts."""
+    arguments, of which the one that gives the shortest nets counts; ``sites`` at first."""
     result = work / _FLOORPLAN
     cells = json.loads(netlist.read_text())
+    if sites:
+        floorplan.constrain(cells, sites)
+        write_bytes(result, json.dumps(cells).encode())
+        netlist = result
     for number, choices in enumerate(beginnings):
         placed = _shortest(tool, choices, netlist, work / f"placer-{number}", step)
         design = json.loads(placed.read_text())
@@ -166,10 +184,11 @@ def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path, work
         step(f"nets of block RAMs: {before:,} tiles before, {after:,} at their best sites", 0, 0)
         floorplan.constrain(cells, sites)
         if number == len(beginnings) - 1:
-            step(f"{replication.replicate(cells, design):,} copies of flip-flops", 0, 0)
+            step(f"{replication.replicate(cells, design):,} copies", 0, 0)
         write_bytes(result, json.dumps(cells).encode())
         placed.unlink()
         netlist = result
+    write_json(work / _KEPT, sites)
     return result
 
 
@@ -257,6 +276,21 @@ def _show(result: dict[str, object]) -> None:
             out.print(f"  {step['ns']:6.2f} ns {step['kind']:10} {step['to']}", markup=False)
 
 
+def _known(given: argparse.Namespace) -> dict[str, str] | None:
+    """Sites of block RAMs that are known for a command line. Raises SynthesisError."""
+    file = given.sites or SITES / f"{given.preset}-{given.target}.json"
+    if given.sites is None and not file.exists():
+        return None
+    try:
+        sites = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise tools.SynthesisError(
+            f"{file}: not readable as sites of block RAMs: {error}") from None
+    if not isinstance(sites, dict) or not all(isinstance(site, str) for site in sites.values()):
+        raise tools.SynthesisError(f"{file}: not a site for each name of a block RAM")
+    return sites
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Synthesise, print the figures; exit code 1 where placed and below ``--mhz``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -267,6 +301,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mhz", type=float, default=100, help="clock rate to aim at")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tries", type=int, default=1, help="first placements to choose from")
+    parser.add_argument("--sites", type=Path, help="where block RAMs are in the first placement: "
+                        "NAME.sites.json of another run; if not said, what sw/fpga/sites knows")
+    parser.add_argument("--free-sites", action="store_true", help="place the block RAMs, too")
     parser.add_argument("--speed-grade", help="of an ECP5: 6 (if not said), 7 or 8")
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
@@ -284,11 +321,12 @@ def main(arguments: list[str] | None = None) -> int:
             name += f"-{given.groups}"
         if given.component != "accelerator":
             name = f"{given.component}-{name}"
+        sites = None if given.free_sites else _known(given)
         with progress() as step:
             result = synthesise(given.component, preset, target, name, step,
                                 megahertz=given.mhz, seed=given.seed,
                                 options=tuple(given.options), place=not given.no_place,
-                                tries=given.tries)
+                                tries=given.tries, sites=sites)
     except (PresetError, TargetError, tools.SynthesisError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,16 +2,14 @@
 """Folding LUTs into adders changes no function, and takes what it can."""
 
 import copy
-import json
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from sw.fpga import folding, tools
+from sw.fpga import folding
 from sw.fpga.folding import fold
-from tb.fpga.netlists import synthesised
+from tb.fpga.netlists import equal, synthesised
 
 pytestmark = pytest.mark.usefixtures("short_paths")
 WIDTH = 8
@@ -37,24 +35,6 @@ FOLDED = {  # the expression, and LUTs that a bit loses
 
 def design(expression: str) -> dict:
     return synthesised(DESIGN.replace("EXPRESSION", expression))
-
-
-def equal(before: dict, after: dict) -> bool:
-    """Whether a SAT solver finds no inputs for which the two differ."""
-    for name, netlist in (("before", before), ("after", after)):
-        Path(f"{name}.json").write_text(json.dumps(
-            {**netlist, "modules": {name: netlist["modules"]["top"]}}))
-    script = "; ".join([
-        "read_json before.json; read_json after.json; read_verilog +/ecp5/common_sim.vh",
-        "read_verilog +/ecp5/ccu2c_sim.vh", "miter -equiv -make_outputs before after m",
-        "hierarchy -top m", "proc", "flatten", "opt_clean",
-        "tee -o said sat -verify -prove trigger 0 m"])
-    try:
-        tools.run("yosys", ["-p", script], Path("log"), lambda *_: None, seconds=120)
-    except tools.SynthesisError:
-        assert "SAT proof finished - model found: FAIL!" in Path("said").read_text()
-        return False
-    return "SAT proof finished - no model found: SUCCESS!" in Path("said").read_text()
 
 
 @pytest.mark.parametrize("name", FOLDED)

@@ -4,7 +4,7 @@
 import json
 
 from sw.fpga import replication
-from sw.fpga.replication import READERS, replicate
+from sw.fpga.replication import MEMORY_READERS, READERS, replicate
 
 SOURCE = 3
 
@@ -28,6 +28,8 @@ def design(places: list[tuple[int, int]], kind: str = "LUT4") -> tuple[dict, dic
                 "type": "PFUMX", "attributes": {},
                 "port_directions": {"BLUT": "input", "C0": "input", "Z": "output"},
                 "connections": {"BLUT": [own], "C0": [SOURCE], "Z": [own + 1]}}
+        elif kind == "DP16KD":
+            lut["type"] = kind
         elif kind == "CCU2C":  # it is packed into two
             lut["type"] = kind
             placed[f"{name}$CCU2_COMB0"] = placed[f"{name}$CCU2_COMB1"] = placed.pop(name)
@@ -42,8 +44,8 @@ def at(x: int, y: int) -> dict:
 def shares(netlist: dict) -> dict[str, set[str]]:
     """Who reads each flip-flop."""
     cells = netlist["modules"]["top"]["cells"]
-    sources = {cell["connections"]["Q"][0]: name for name, cell in cells.items()
-               if cell["type"] == "TRELLIS_FF"}
+    sources = {cell["connections"][port][0]: name for name, cell in cells.items()
+               for port in "QZ" if name.startswith("source") and port in cell["connections"]}
     found = {name: set() for name in sources.values()}
     for name, cell in cells.items():
         for port, bits in cell["connections"].items():
@@ -74,6 +76,24 @@ def test_four_corners() -> None:
     netlist, placed = design(corners)
     assert replicate(netlist, placed) == 3
     assert sorted(len(readers) for readers in shares(netlist).values()) == [READERS] * 4
+
+
+def test_luts_that_enable_block_rams() -> None:
+    """They are copied; flip-flops with as few readers, and LUTs that others read, are not."""
+    places = [(5, 9)] * (MEMORY_READERS // 2) + [(105, 9)] * (MEMORY_READERS // 2)
+    for others, copies in (([], 1), ([(5, 9)], 0)):
+        netlist, placed = design([*places, *others], "DP16KD")
+        cells = netlist["modules"]["top"]["cells"]
+        for number in range(len(others)):
+            cells[f"reader_{len(places) + number}"]["type"] = "LUT4"
+        assert replicate(netlist, placed) == 0
+        source = cells["source"]
+        source["type"], source["connections"] = "LUT4", {"A": [2], "Z": [SOURCE]}
+        source["port_directions"] = {"A": "input", "Z": "output"}
+        assert replicate(netlist, placed) == copies
+        assert [shares(netlist)[name] for name in ("source", "source$copy1")[:1 + copies]] == [
+            {f"reader_{n}" for n in group} for group in (
+                (range(4), range(4, 8)) if copies else (range(9),))]
 
 
 def test_what_stays() -> None:

@@ -20,10 +20,12 @@ if "--version" in sys.argv:
 print("3.1. Executing PROC pass (convert processes to netlists).")
 script = sys.argv[2]
 open("{calls}", "a").write("yosys\\n")
-cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010"}},
+cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010", "INIT": "0"}},
                             "attributes": {{}},
-                            "port_directions": {{"DI": "input", "Q": "output", "Z": "output"}},
-                            "connections": {{"DI": [], "Z" if kind == "LUT4" else "Q": [n + 2]}}}}
+                            "port_directions": {{"Q": "output", "Z": "output",
+                                                **dict.fromkeys(["DI", *"ABCD"], "input")}},
+                            "connections": {{"DI": [], "Z" if kind == "LUT4" else "Q": [n + 2],
+                                            **{{pin: ["0"] for pin in "ABCD"}}}}}}
          for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
 open(re.search("write_json (.*)", script)[1], "w").write(
     json.dumps({{"modules": {{"top": {{"cells": cells, "netnames": {{}}, "ports": {{}}}}}}}}))
@@ -160,6 +162,39 @@ def test_block_rams_get_sites(
     assert flow.read_text().split() == ["yosys", *PLACED, *PLACED, PLACED[-1]]
     assert "--placer static" in first.read_text()
     assert not [*tmp_path.rglob("placed.json"), *tmp_path.rglob("floorplan.json")]
+
+
+def test_known_sites(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The first of two placements has the block RAMs where a file says; they exchange sites then,
+    and the last ones are kept."""
+    monkeypatch.setattr(synth, "SITES", tmp_path / "known")
+    monkeypatch.setattr(synth, "_CROWDED", 0)
+    known = tmp_path / "known" / "tiny-ecp5-85k.json"
+    known.parent.mkdir()
+    known.write_text(json.dumps({"dut.a.x2": "X9/Y46/EBR0"}))
+    assert synth.main(ARGUMENTS) == 0
+    assert flow.read_text().split() == ["yosys", "nextpnr-X9/Y46/EBR0", PLACED[1]]
+    assert "block RAMs begin at 1 sites that are known" in capsys.readouterr().err
+    last = tmp_path / "synth" / "walker-tiny-ecp5-85k.sites.json"
+    assert json.loads(last.read_text()) == {"dut.a.x2": "X4/Y22/EBR0"}
+    assert synth.main([*ARGUMENTS, "--free-sites"]) == 0
+    assert flow.read_text().split()[3:] == [PLACED[0], PLACED[1], PLACED[1]]
+    last.write_text(json.dumps({"dut.a.x3": "X9/Y46/EBR0"}))
+    assert synth.main([*ARGUMENTS, "--sites", str(last), "--seed", "2"]) == 0
+    assert flow.read_text().split()[6:] == [PLACED[0], PLACED[1], PLACED[1]]
+    assert "belong to other block RAMs, and are not used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (None, "not readable as sites of block RAMs"), ("{", "not readable as sites of block RAMs"),
+    ("[]", "not a site for each name of a block RAM"),
+    ('{"a": 1}', "not a site for each name of a block RAM")])
+def test_bad_sites(flow: Path, tmp_path: Path, capsys, text: str | None, told: str) -> None:
+    file = tmp_path / "sites.json"
+    if text is not None:
+        file.write_text(text)
+    assert synth.main([*ARGUMENTS, "--sites", str(file)]) == 2
+    assert f"{file}: {told}" in capsys.readouterr().err and not flow.exists()
 
 
 def test_only_resources(flow: Path, tmp_path: Path) -> None:

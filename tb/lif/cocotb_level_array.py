@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from cocotb.triggers import RisingEdge
 
+from hw.presets import LEVEL_BITS
 from sw.golden.numbers import GUARD_BITS
 from sw.golden.sfa import sfa
 from tb.cocotb_bench import bench, generator, preset, start
@@ -49,11 +50,13 @@ async def levels_equal_golden(dut: object, kind: str) -> None:
     await start(dut)
     random, lanes = generator("levels", kind), preset().epilogue_lanes
     flight: deque[list[int]] = deque()
+    modes = deque([(1, False)] * LEVEL_BITS)
     found = set()
     for beat in range(BEATS + LATENCY):
         current, threshold, step = draw(random, kind, lanes)
         bits, even = int(random.integers(1, 5)), bool(random.integers(2))
-        dut.level_bits.value, dut.ties_even.value = bits, even
+        modes.append((bits, even))
+        dut.level_bits.value, dut.ties_even.value = modes.popleft()
         for lane in range(lanes):
             getattr(dut, f"current__{lane}").value = int(current[lane])
             getattr(dut, f"threshold__{lane}").value = int(threshold[lane])

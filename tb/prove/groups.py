@@ -141,7 +141,7 @@ def _result_arbiter(p: Properties, block: type) -> None:
             p.count(dut.free == 1).any() & (dut.free == 2) & (dut.repeat == 1))
 
 
-@proof(UnitPicker, k=5, reach=14, bugs=[
+@proof(UnitPicker, k=5, reach=18, bugs=[
     Bug("picks without room", "busy & room & ~(recent", "busy & ~(recent"),
     Bug("a pair without room in the neighbour", "(~pairs | other)", "1"),
     Bug("a pair's job for a group that has no neighbour", "fits.eq(~paired | slot_pairs)",
@@ -149,11 +149,10 @@ def _result_arbiter(p: Properties, block: type) -> None:
     Bug("a pair has one tag", "second_valid.eq(first_tag & job.two)", "second_valid.eq(0)"),
     Bug("one unit too many on its way", "free.eq(next_inflight < _AHEAD)",
         "free.eq(next_inflight < _AHEAD + 1)"),
-    Bug("picks what was just picked", "~(recent[0] | recent[1])", "~recent[1]"),
+    Bug("picks what was just picked", "~(recent[0] | recent[1] |", "~(recent[1] |"),
     Bug("a job for a group that has one", "chooser.request.eq(~busy &", "chooser.request.eq("),
     Bug("a state and a job are written at once", "slot_valid & ~after_valid", "slot_valid"),
-    Bug("a state is read before it is written", "Mux(forward, kept, read.data)", "read.data"),
-    Bug("another's state is taken", "(picker.grant & before[1]).any()", "before[1].any()"),
+    Bug("a state is read before it is written", "recent[1] | recent[2])),", "recent[1])),"),
 ])
 def _unit_picker(p: Properties, block: type) -> None:
     """One group at a time, with a job and room; its units in the order of picks, none lost."""
@@ -163,8 +162,11 @@ def _unit_picker(p: Properties, block: type) -> None:
     picked = dut.picked.any()
     p.claim("at most one group is picked", ~dut.picked.all())
     p.claim("only one that had a job and room", (dut.picked & ~p.past(busy & dut.room)) == 0)
-    p.claim("none twice within three cycles, before its state is back",
-            (dut.picked & (p.past(dut.picked) | p.past(p.past(dut.picked)))) == 0)
+    earlier = [p.past(dut.picked)]
+    for _ in range(2):
+        earlier.append(p.past(earlier[-1]))
+    p.claim("none twice within four cycles, before its state is back",
+            (dut.picked & (earlier[0] | earlier[1] | earlier[2])) == 0)
     group = p.signal("index", "")
     job_valid, job_group = p.signal("job_valid"), p.signal("job_group")
     waiting, before, element, level = follow_one(
@@ -189,9 +191,6 @@ def _unit_picker(p: Properties, block: type) -> None:
     state = Mux(writes, p.signal("kept"), content)
     p.m.d.sync += content.eq(state)
     p.invariant(p.row("jobs", one) == content)
-    p.invariant(p.signal("picked_before_0") == p.past(dut.picked))
-    p.invariant(p.signal("picked_before_1") == p.past(p.signal("picked_before_0")))
-    p.invariant(p.signal("forward") == (dut.picked & p.past(p.signal("picked_before_1"))).any())
     p.claim("a unit sees what the one before it left", job.as_value() == p.past(state),
             job_valid & (job_group == one))
     p.claim("a job goes to a group without one",
@@ -209,7 +208,8 @@ def _unit_picker(p: Properties, block: type) -> None:
     p.invariant(level + picked <= 4)
     p.invariant(p.signal("free") == (p.signal("inflight") < 4))
     p.invariant((dut.picked & ~p.signal("recent_0")) == 0)
-    p.invariant((p.past(dut.picked) & ~p.signal("recent_1")) == 0)
+    p.invariant((earlier[0] & ~p.signal("recent_1")) == 0)
+    p.invariant((earlier[1] & ~p.signal("recent_2")) == 0)
     row = in_queue(p, "queue", before[:2])
     width = len(o.group)
     p.invariant(row[:width] == element, waiting & (before < queued))
@@ -220,7 +220,7 @@ def _unit_picker(p: Properties, block: type) -> None:
 
 @proof(WeightBuffer, k=1, reach=10, bugs=[
     Bug("a write is made twice", "go.eq(waiting & ~joins)", "go.eq(waiting)"),
-    Bug("a beat of another row joins", "& (self.write_row == first.row)", ""),
+    Bug("a beat of another row joins", "& self.write_same)", ")"),
     Bug("the first beat of a row is lost", "Mux(joins, first.part, 0)", "0"),
     Bug("a group moves while its bank is written",
         "(old.banks & self.wants[2 * copy]).any()",
@@ -253,7 +253,9 @@ def _weight_buffer(p: Properties, block: type) -> None:
                 p.signal(f"write_{name}_banks") == of)
     made, upper = banks.any(), p.signal("write_gathered_row")[-1]
     written = Cat(p.signal("write_gathered_row"), enables[0] | enables[1])
-    joined = p.past(waiting & dut.write_valid & ~part.all() & (dut.write_row == row))
+    p.assume("what joins a part is of its row", dut.write_row == row,
+             waiting & dut.write_valid & ~part.all() & dut.write_same)
+    joined = p.past(waiting & dut.write_valid & ~part.all() & dut.write_same)
     put = p.past(dut.write_valid)
     p.claim("a beat waits in the cycle behind", waiting == put)
     p.claim("with its row", row == p.past(dut.write_row), put)

@@ -161,7 +161,7 @@ def _dispatcher(p: Properties, block: type) -> None:
     p.invariant(kept[:512] == words[:512], second | early | state["ROUTE"] | state["LAST-BEAT"])
     p.invariant(kept[512:] == words[512:len(kept)], early | state["ROUTE"] | state["LAST-BEAT"])
     p.invariant(p.signal("last") == Mux(second, words[:512], words[512:]),
-                second | early | state["ROUTE"] | state["LAST-BEAT"])
+                (second & (held | p.past(put))) | early | state["ROUTE"] | state["LAST-BEAT"])
     p.invariant(for_compute == compute, second | early | state["ROUTE"] | state["LAST-BEAT"])
     p.invariant(p.signal("faulty") == (p.signal("fault") != 0))
     came = p.signal("came")

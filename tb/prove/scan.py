@@ -428,7 +428,7 @@ def _lanes(p: Properties, block: type) -> None:
 @proof(Group, reach=9, bugs=[
     Bug("the level ignores what leaves",
         "level + self.entry_valid - pop", "level + self.entry_valid"),
-    Bug("offers nothing as an entry", "filled.eq(next_level != 0)", "filled.eq(1)"),
+    Bug("offers nothing as an entry", "filled | self.entry_valid)", "1)"),
     Bug("a token says the other bank", "Cat(token.add & ~upper, token.add & upper)",
         "Cat(token.add & upper, token.add & ~upper)"),
     Bug("a popped entry is read again", "read.addr.eq(read.addr + pop)", "read.addr.eq(read.addr)"),
