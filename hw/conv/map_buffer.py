@@ -54,7 +54,8 @@ class MapBuffer(wiring.Component):
         beats_per_row = banks // beat_words
         part_bits = exact_log2(beats_per_row)
         row = self.read_address[bank_bits:]
-        raw = [Signal(WORD_BITS, name=f"raw_{bank}", reset_less=True) for bank in range(banks)]
+        # beside each word lies whether it has a set bit: memories have a ninth bit for each byte
+        raw = [Signal(WORD_BITS + 1, name=f"raw_{bank}", reset_less=True) for bank in range(banks)]
         offset = Signal(bank_bits)
         offsets = [Signal(bank_bits, name=f"offset_s{n}", reset_less=True) for n in range(3)]
         enable = Signal()
@@ -74,16 +75,16 @@ class MapBuffer(wiring.Component):
                 m.d.sync += [address.eq(self.write_beat[part_bits:]), word.eq(self.write_data)]
             writes.append((strobe, address, word))
         for bank in range(banks):
-            memory = block_memory(m, f"bank_{bank}", WORD_BITS, preset.map_rows)
+            memory = block_memory(m, f"bank_{bank}", WORD_BITS + 1, preset.map_rows)
             write = memory.write_port()
             strobe, address, word = writes[bank // beat_words]
+            content = word.word_select(bank % beat_words, WORD_BITS)
             m.d.comb += [write.addr.eq(address), write.en.eq(strobe),
-                         write.data.eq(word.word_select(bank % beat_words, WORD_BITS))]
+                         write.data.eq(Cat(content, content.any()))]
             place = Signal(range(preset.map_rows), name=f"row_{bank}", reset_less=True)
             m.d.sync += [place.eq(row + ((offset > bank) if bank < banks - 1 else 0)),
                          raw[bank].eq(block_read(m, memory, f"read_{bank}", place, enable))]
-        nonzero = [word.any() for word in raw]
-        words, flags = raw, nonzero
+        words, flags = ([word[part] for word in raw] for part in (slice(0, WORD_BITS), WORD_BITS))
         for bit in range(bank_bits):
             words, flags = (
                 [Mux(offsets[2][bit], old[(bank + (1 << bit)) % banks], old[bank])

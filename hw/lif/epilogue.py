@@ -244,14 +244,16 @@ class Epilogue(wiring.Component):
         psums = block_memory(m, "psums", preset.sum_width * lanes, preset.psum_rows)
         found["psum_write"] = psums.write_port()
         found["psum"] = registered("psum", block_read(m, psums, "psum_read", items[0].psum))
-        residuals = self._loaded(m, "residuals", preset.residual_rows, preset.residual_row_bits,
-                                 self.load_residual, self.load_residual_beat, self.load_data)
+        residuals, _ = self._loaded(
+            m, "residuals", preset.residual_rows, preset.residual_row_bits,
+            self._beat(self.load_residual, self.load_residual_beat, preset.residual_row_bits))
         found["residual"] = registered(
             "residual", block_read(m, residuals, "residual_read", items[0].residual))
-        # parameters change with the tile: a small memory, read twice, written from registers
+        # parameters change with the tile: two small memories, for different stages; a beat goes
+        # from the registers of one to those of the other
+        beat = self._beat(self.load_param, self.load_param_beat, preset.param_row_bits)
         for name, stage in (("params", 1), ("thresholds", 6)):
-            memory = self._loaded(m, name, preset.param_rows, preset.param_row_bits,
-                                  self.load_param, self.load_param_beat, self.load_data)
+            memory, beat = self._loaded(m, name, preset.param_rows, preset.param_row_bits, beat)
             port = memory.read_port(domain="comb")
             m.d.comb += port.addr.eq(address(stage))
             channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
@@ -318,8 +320,15 @@ class Epilogue(wiring.Component):
         return {"a": a, "over": over, "n": n, "y": y, "upper": upper, "step": step,
                 "threshold": threshold, "level_threshold": level_threshold}
 
-    def _loaded(self, m, name, rows, row_bits, load, beat, content):
-        """Add a memory that is written in beats, from registers."""
+    def _beat(self, load, beat, row_bits):
+        """Return what a beat writes: parts of the row, row, content."""
+        parts = row_bits // self._preset.axi_bits
+        part_bits = exact_log2(parts)
+        return (Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0), beat[part_bits:],
+                self.load_data)
+
+    def _loaded(self, m, name, rows, row_bits, beat):
+        """Add a memory that is written in beats, from registers; return it, and those."""
         bits = self._preset.axi_bits
         parts = row_bits // bits
         if name == "residuals":
@@ -328,13 +337,11 @@ class Epilogue(wiring.Component):
             m.submodules[name] = memory = Memory(shape=unsigned(row_bits), depth=rows, init=[],
                                                  attrs={"ram_style": "distributed"})
         write = memory.write_port(granularity=bits)
-        part_bits = exact_log2(parts)
         enable = Signal(parts, name=f"{name}_enable")
         row = Signal.like(write.addr, name=f"{name}_row", reset_less=True)
         part = Signal(bits, name=f"{name}_part", reset_less=True)
-        m.d.sync += [
-            row.eq(beat[part_bits:]), part.eq(content),
-            enable.eq(Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0))]
+        m.d.sync += [mine.eq(given)
+                     for mine, given in zip((enable, row, part), beat, strict=True)]
         m.d.comb += [write.addr.eq(row), write.data.eq(part.replicate(parts)),
                      write.en.eq(enable)]
-        return memory
+        return memory, (enable, row, part)

@@ -56,13 +56,14 @@ _COLUMNS = ("preset", "target", "adders", *RESOURCES, "fmax_mhz", "speed_grade",
 
 def synthesise(component: str, preset: Preset, target: Target, name: str, step: tools.Step, *,
                megahertz: float = 100, seed: int = 1, options: tuple[str, ...] = (),
-               place: bool = True, tries: int = 1,
+               place: bool = True, tries: int = 1, routes: int = 1,
                sites: dict[str, str] | None = None) -> dict[str, object]:
     """The figures of a component of ``hw.frame.COMPONENTS``, also in ``OUTPUT/NAME.json``.
 
     ``options`` are more arguments for nextpnr. The first placement is the one of ``tries``, with
     a seed each, that has the shortest nets. With ``sites`` for the block RAMs it is made with
-    these; the sites that they have at the end are in ``OUTPUT/NAME.sites.json``. Without ``place``
+    these; the sites that they have at the end are in ``OUTPUT/NAME.sites.json``. The last placement
+    is made and routed ``routes`` times, with a seed each, and the fastest counts. Without ``place``
     nothing is placed. Where it is, the sums are nextpnr's, and ``per_module`` still of the netlist.
     Raises SynthesisError.
     """
@@ -118,46 +119,45 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         elif sites:
             step("the sites that are known belong to other block RAMs, and are not used", 0, 0)
             sites = None
-        result |= _placed(target, netlist, step, megahertz, range(seed, seed + tries), options,
+        seeds = range(seed, seed + tries), range(seed, seed + routes)
+        result |= _placed(target, netlist, step, megahertz, seeds, options,
                           seconds, placers, sites or {}, OUTPUT / f"{name}.sites.json")
     write_json(OUTPUT / f"{name}.json", result)
     return result
 
 
-def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float, seeds: range,
-            options: tuple[str, ...], seconds: int, placers: tuple[str, ...],
-            sites: dict[str, str], kept: Path) -> dict[str, object]:
+def _placed(target: Target, netlist: Path, step: tools.Step, megahertz: float,
+            seeds: tuple[range, range], options: tuple[str, ...], seconds: int,
+            placers: tuple[str, ...], sites: dict[str, str], kept: Path) -> dict[str, object]:
     """What placing and routing changes of the figures; ``seconds`` were spent before.
-    ``placers``: those that place it before the last time, see `sw.fpga.floorplan`; the first one
-    once for each of ``seeds``, with block RAMs at ``sites``. Their last sites go to ``kept``."""
+    ``placers``: those that place it before the last time, see `sw.fpga.floorplan`, with block RAMs
+    at ``sites`` at first; their last sites go to ``kept``. ``seeds`` of the first placement and
+    of the last, each of which is made once for each."""
+    first, last = seeds
     tool, *arguments = target.place
     arguments += ["--freq", str(megahertz)]
     chosen = {given.partition("=")[0] for given in options}
     beginnings = [[[*arguments, "--seed", str(seed), "--placer", placer,
                     *_without(options, "--placer")]
-                   for seed in (seeds if number == 0 else seeds[:1])]
+                   for seed in (first if number == 0 else first[:1])]
                   for number, placer in enumerate(placers)]
-    arguments += ["--seed", str(seeds[0])]
     for option, choice in _CHOICES.items():
         arguments += [] if option in chosen else [option, choice]
     arguments += options
-    work = netlist.parent / _digest([*arguments, str(len(seeds)), tools.version(tool),
+    work = netlist.parent / _digest([*arguments, str(seeds), tools.version(tool),
                                      *placers, json.dumps(sites), inspect.getsource(floorplan),
                                      inspect.getsource(replication)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
-        report = work / "report.json"
         netlist = _floorplan(tool, beginnings, netlist, sites, work, step)
-        tools.run(tool, [*arguments, "--json", str(netlist), "--report", str(report),
-                         "--timing-allow-fail"], work / "nextpnr.log", step, seconds=LIMIT)
+        told = _routed(tool, arguments, last, netlist, work, step)
         (work / _FLOORPLAN).unlink(missing_ok=True)
-        told = json.loads(report.read_text())
         used = {cell: entry["used"] for cell, entry in told["utilization"].items()}
         figures = {resource: used.get(cell, 0) for resource, cell in (
             ("lut", "TRELLIS_COMB"), ("ff", "TRELLIS_FF"), ("block_ram", "DP16KD"),
             ("dsp", "MULT18X18D"))}
-        figures["fmax_mhz"] = round(next(iter(told["fmax"].values()))["achieved"], 1)
+        figures["fmax_mhz"] = round(_fmax(told), 1)
         figures["critical_path"] = _critical(told)
         figures["seconds"] = round(time.monotonic() - started)
         write_json(work / "figures.json", figures)
@@ -210,6 +210,30 @@ def _shortest(tool: str, choices: list[list[str]], netlist: Path, stem: Path,
     for _, placed in others:
         placed.unlink()
     return best
+
+
+def _routed(tool: str, arguments: list[str], seeds: range, netlist: Path, work: Path,
+            step: tools.Step) -> dict:
+    """Place and route a netlist with each seed, as many at a time as there are processors; return
+    nextpnr's report of the fastest."""
+    def route(seed: int) -> dict:
+        report = work / f"report-{seed}.json"
+        tools.run(tool, [*arguments, "--seed", str(seed), "--json", str(netlist), "--report",
+                         str(report), "--timing-allow-fail"], work / f"nextpnr-{seed}.log", step,
+                  seconds=LIMIT)
+        return json.loads(report.read_text())
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        told = dict(zip(seeds, pool.map(route, seeds), strict=True))
+    if seeds[1:]:
+        step("routed: " + ", ".join(f"seed {seed} {_fmax(report):.1f} MHz"
+                                    for seed, report in told.items()), 0, 0)
+    return max(told.values(), key=_fmax)
+
+
+def _fmax(report: dict) -> float:
+    """MHz."""
+    return next(iter(report["fmax"].values()))["achieved"]
 
 
 def _without(options: tuple[str, ...], name: str) -> list[str]:
@@ -301,6 +325,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mhz", type=float, default=100, help="clock rate to aim at")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tries", type=int, default=1, help="first placements to choose from")
+    parser.add_argument("--routes", type=int, default=1,
+                        help="last placements to route; the fastest counts")
     parser.add_argument("--sites", type=Path, help="where block RAMs are in the first placement: "
                         "NAME.sites.json of another run; if not said, what sw/fpga/sites knows")
     parser.add_argument("--free-sites", action="store_true", help="place the block RAMs, too")
@@ -308,8 +334,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")
     given = parser.parse_args(arguments)
-    if given.tries < 1:
-        parser.error(f"--tries must be at least 1, not {given.tries}")
+    for name in ("tries", "routes"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(given, name)}")
     try:
         preset, target = get_preset(given.preset), get_target(given.target)
         name = f"{preset.name}-{target.name}"
@@ -326,7 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
             result = synthesise(given.component, preset, target, name, step,
                                 megahertz=given.mhz, seed=given.seed,
                                 options=tuple(given.options), place=not given.no_place,
-                                tries=given.tries, sites=sites)
+                                tries=given.tries, routes=given.routes, sites=sites)
     except (PresetError, TargetError, tools.SynthesisError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

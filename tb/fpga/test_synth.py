@@ -51,7 +51,7 @@ if "--no-route" in sys.argv:
 open("{calls}.arguments", "w").write(" ".join(sys.argv[1:]))
 path = [{{"delay": 1.25, "type": "logic", "to": {{"cell": "dut.compute.engine.group_1.row"}}}}]
 json.dump({{"utilization": {{"TRELLIS_COMB": {{"used": 7}}, "DP16KD": {{"used": 1}}}},
-           "fmax": {{"clk": {{"achieved": 123.456}}}},
+           "fmax": {{"clk": {{"achieved": 123.456 + ("--seed 4" in " ".join(sys.argv))}}}},
            "critical_paths": [{{"from": "posedge clk", "to": "posedge clk", "path": path}},
                               {{"from": "<async>", "to": "posedge clk", "path": []}}]}},
           open(sys.argv[sys.argv.index("--report") + 1], "w"))
@@ -130,10 +130,21 @@ def test_the_first_placement_with_the_shortest_nets_counts(flow: Path, tmp_path:
     assert flow.read_text().count("nextpnr") == 5
 
 
-def test_no_placement_to_choose_from(flow: Path, capsys) -> None:
+def test_the_fastest_of_several_routes_counts(flow: Path, tmp_path: Path, capsys) -> None:
+    """The first placement has one seed; seed 4 is the fastest of three."""
+    assert synth.main([*ARGUMENTS, "--seed", "3", "--routes", "3", "--mhz", "124"]) == 0
+    assert flow.read_text().split() == ["yosys", PLACED[0], *[PLACED[1]] * 3]
+    result = json.loads((tmp_path / "synth" / "walker-tiny-ecp5-85k.json").read_text())
+    assert result["fmax_mhz"] == 124.5
+    told = capsys.readouterr().err
+    assert "routed: seed 3 123.5 MHz, seed 4 124.5 MHz, seed 5 123.5 MHz" in told
+
+
+@pytest.mark.parametrize("option", ["--tries", "--routes"])
+def test_nothing_to_choose_from(flow: Path, capsys, option: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        synth.main([*ARGUMENTS, "--tries", "0"])
-    assert "--tries must be at least 1, not 0" in capsys.readouterr().err and not flow.exists()
+        synth.main([*ARGUMENTS, option, "0"])
+    assert f"{option} must be at least 1, not 0" in capsys.readouterr().err and not flow.exists()
 
 
 def test_choices_of_the_flow_give_way(flow: Path) -> None:
