@@ -2,6 +2,7 @@
 """Runs yosys and nextpnr: native ones when they are on the PATH, else those of YoWASP."""
 
 import functools
+import hashlib
 import re
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["SynthesisError", "find", "run", "version"]
+__all__ = ["LIMIT", "SynthesisError", "digest", "find", "run", "version"]
 
+LIMIT = 4 * 3600
+"""Seconds that a tool may take."""
 INTERVAL = 10
 """Seconds between two stages that are shown, at least."""
 Step = Callable[[str, int, int], None]
@@ -40,6 +43,11 @@ def version(tool: str) -> str:
     done = subprocess.run([find(tool), "--version"], capture_output=True, text=True, check=False,
                           timeout=300)
     return (done.stdout + done.stderr).strip().splitlines()[0].partition(", ")[0]
+
+
+def digest(parts: list[str]) -> str:
+    """Return a name for what depends on these texts."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def run(tool: str, arguments: list[str], log: Path, step: Step, *, seconds: float) -> None:

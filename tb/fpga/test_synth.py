@@ -9,7 +9,7 @@ import pytest
 
 from hw import frame
 from hw.presets import get_preset
-from sw.fpga import synth, tools
+from sw.fpga import place, synth, tools
 from sw.fpga.targets import TARGETS
 
 YOSYS = """#!/usr/bin/env python3
@@ -168,7 +168,7 @@ def test_block_rams_get_sites(
     assert synth.main(ARGUMENTS) == 0
     assert flow.read_text().split() == ["yosys", *PLACED]
     assert "--placer heap" in first.read_text()
-    monkeypatch.setattr(synth, "_CROWDED", 0)
+    monkeypatch.setattr(place, "_CROWDED", 0)
     assert synth.main(ARGUMENTS) == 0
     assert flow.read_text().split() == ["yosys", *PLACED, *PLACED, PLACED[-1]]
     assert "--placer static" in first.read_text()
@@ -179,7 +179,7 @@ def test_known_sites(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The first of two placements has the block RAMs where a file says; they exchange sites then,
     and the last ones are kept."""
     monkeypatch.setattr(synth, "SITES", tmp_path / "known")
-    monkeypatch.setattr(synth, "_CROWDED", 0)
+    monkeypatch.setattr(place, "_CROWDED", 0)
     known = tmp_path / "known" / "tiny-ecp5-85k.json"
     known.parent.mkdir()
     known.write_text(json.dumps({"dut.a.x2": "X9/Y46/EBR0"}))
@@ -256,7 +256,7 @@ def test_a_tool_that_fails(flow: Path, tmp_path: Path, monkeypatch: pytest.Monke
                            does: str, limit: int, said: str) -> None:
     text = f"#!/bin/sh\ncase $* in *version*) echo 1;; *) {does};; esac\n"
     plant(tmp_path, monkeypatch, text, NEXTPNR)
-    monkeypatch.setattr(synth, "LIMIT", limit)
+    monkeypatch.setattr(tools, "LIMIT", limit)
     assert synth.main(ARGUMENTS) == 2
     assert said in capsys.readouterr().err
     assert not list((tmp_path / "synth").glob("*.json"))
