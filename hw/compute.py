@@ -129,7 +129,7 @@ class Compute(wiring.Component):
             epilogue.load_residual.eq(self.load_valid & (self.load_target == Target.RESIDUAL)),
             epilogue.load_residual_beat.eq(self.load_beat),
         ]
-        # compared beside the choice of the write, not behind it
+        # compared beside the choice of the write, not behind it; a write of counts joins nothing
         row = self.load_beat[part_bits:][:exact_log2(preset.weight_rows)]
         row_before = Signal.like(row, name="row_before", reset_less=True)
         m.d.sync += row_before.eq(row)

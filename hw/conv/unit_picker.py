@@ -108,14 +108,14 @@ class UnitPicker(wiring.Component):
             recent[0].eq(Mux(may, picker.grant, 0) | given), recent[1].eq(recent[0]),
             recent[2].eq(recent[1]),
         ]
+
         # read its state
         index = Signal(range(groups))
         job, job_valid = Signal(job_layout, reset_less=True), Signal()
         job_group = Signal.like(index)
         m.d.comb += [index.eq(_encode(self.picked)), read.addr.eq(index)]
         kept = Signal(job_layout, reset_less=True)  # what is being written
-        m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid),
-                     job_group.eq(index)]
+        m.d.sync += [job.eq(read.data), job_valid.eq(picked_valid), job_group.eq(index)]
 
         # the unit, and the state after it
         context = job.tag.context

@@ -29,8 +29,7 @@ class WritePort(wiring.Component):
     Members: ``i_burst``; ``i_data`` their beats in order; ``axi``; ``base``, ``limit`` in bytes;
     ``stop``; ``done`` strobe when the last burst of a transfer was answered; ``failed`` strobe
     for an error answer; ``error`` a report for one cycle; ``beat`` strobe for each beat written,
-    one cycle later;
-    ``idle`` no transaction under way.
+    one cycle later; ``idle`` no transaction under way.
     """
 
     def __init__(self, axi_bits, outstanding=32):

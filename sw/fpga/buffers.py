@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from hw.presets import Preset
+from hw.presets import WORD_BITS, Preset
 
 __all__ = ["Buffer", "buffers"]
 
@@ -49,8 +49,8 @@ def buffers(preset: Preset) -> list[Buffer]:
                "depth": preset.weight_rows // 2, "strobe": preset.axi_bits, "shared": True,
                "bulk": True}
     found = [
-        Buffer(name="map buffer", component="maps", count=preset.map_banks, width=33,
-               depth=preset.map_rows, strobe=33),
+        Buffer(name="map buffer", component="maps", count=preset.map_banks,
+               width=WORD_BITS + 1, depth=preset.map_rows, strobe=WORD_BITS + 1),
         Buffer(count=2 * pairs, reads=2, **weights), Buffer(count=2 * single, reads=1, **weights),
         Buffer(name="partial sums", component="epilogue", count=1,
                width=preset.sum_width * preset.epilogue_lanes, depth=preset.psum_rows,

@@ -68,9 +68,9 @@ def place_and_route(target: Target, netlist: Path, cells: dict, step: tools.Step
     for option, choice in _CHOICES.items():
         arguments += [] if option in chosen else [option, choice]
     arguments += options
-    work = netlist.parent / tools.digest([*arguments, str(seeds), tools.version(tool),
-                                     *placers, json.dumps(sites), inspect.getsource(floorplan),
-                                     inspect.getsource(replication)])
+    work = netlist.parent / tools.digest([
+        *arguments, str(seeds), tools.version(tool), *placers, json.dumps(sites),
+        inspect.getsource(floorplan), inspect.getsource(replication)])
     if not (work / "figures.json").exists():
         work.mkdir(exist_ok=True)
         started = time.monotonic()
@@ -92,7 +92,7 @@ def place_and_route(target: Target, netlist: Path, cells: dict, step: tools.Step
 def _floorplan(tool: str, beginnings: list[list[list[str]]], netlist: Path,
                sites: dict[str, str] | None, work: Path, step: tools.Step) -> Path:
     """Place a netlist several times, and return it with the sites that its block RAMs are to have
-    then, and copies of flip-flops that reach far. ``beginnings``: for each time lists of
+    then, and copies of what reaches far. ``beginnings``: for each time lists of
     arguments, of which the one that gives the shortest nets counts; ``sites`` at first."""
     result = work / _FLOORPLAN
     cells = json.loads(netlist.read_text())

@@ -162,9 +162,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tries", type=int, default=1, help="first placements to choose from")
     parser.add_argument("--routes", type=int, default=1,
                         help="last placements to route; the fastest counts")
-    parser.add_argument("--sites", type=Path, help="where block RAMs are in the first placement: "
-                        "NAME.sites.json of another run; if not said, what sw/fpga/sites knows")
-    parser.add_argument("--free-sites", action="store_true", help="place the block RAMs, too")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--sites", type=Path, help="where block RAMs are in the first placement: "
+                       "NAME.sites.json of another run; if not said, what sw/fpga/sites knows")
+    known.add_argument("--free-sites", action="store_true", help="place the block RAMs, too")
     parser.add_argument("--speed-grade", help="of an ECP5: 6 (if not said), 7 or 8")
     parser.add_argument("--no-place", action="store_true", help="only synthesise")
     parser.add_argument("options", nargs="*", help="more options of nextpnr, behind --")

@@ -196,6 +196,12 @@ def test_known_sites(flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "belong to other block RAMs, and are not used" in capsys.readouterr().err
 
 
+def test_sites_and_none(flow: Path, capsys) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        synth.main([*ARGUMENTS, "--sites", "s.json", "--free-sites"])
+    assert "not allowed with argument" in capsys.readouterr().err and not flow.exists()
+
+
 @pytest.mark.parametrize(("text", "told"), [
     (None, "not readable as sites of block RAMs"), ("{", "not readable as sites of block RAMs"),
     ("[]", "not a site for each name of a block RAM"),
