@@ -1,19 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """All proofs, and the components that have none, with the reason."""
 
-from tb.prove import choice, control, groups, memories, movers, order, ports, queues, scan, walkers
+from tb.prove import (
+    choice,
+    control,
+    groups,
+    loads,
+    memories,
+    movers,
+    order,
+    ports,
+    queues,
+    scan,
+    walkers,
+)
 from tb.prove.proof import Proof
 
 __all__ = ["PROOFS", "UNPROVED"]
 
 PROOFS: tuple[Proof, ...] = (
     *queues.PROOFS, *choice.PROOFS, *walkers.PROOFS, *ports.PROOFS, *movers.PROOFS,
-    *control.PROOFS, *order.PROOFS, *scan.PROOFS, *groups.PROOFS,
+    *control.PROOFS, *order.PROOFS, *scan.PROOFS, *groups.PROOFS, *loads.PROOFS,
     *memories.PROOFS)
 
 UNPROVED = {
     "hw.top.Accelerator": "connects components; `accelerator` bench",
-    "hw.compute.Compute": "connects components; tb/conv/test_compute.py",
     "hw.control.control.Control": "connects components; `control` bench",
     "hw.control.counters.Counters": "sums, without a handshake; `accelerator` bench",
     "hw.conv.engine.ConvEngine": "connects components; tb/conv/test_compute.py",
