@@ -79,6 +79,10 @@ class Preset:
     """Window entries (``map_banks`` words each) that a group can hold."""
     semaphores: int = 16
     """Semaphores that order the load, compute and store units."""
+    lut_inputs: int = 4
+    """Inputs of the device's LUTs, 4 or 6. With 6 adders choose their operands themselves, for
+    which doublings, of sums between bit planes, take tokens of their own; and parameters and
+    membranes lie in block RAM, of which such devices have more."""
 
     def __post_init__(self) -> None:
         def demand(holds: bool, text: str) -> None:
@@ -99,6 +103,7 @@ class Preset:
         demand(self.residual_row_bits <= self.axi_bits * self.out_banks,
                f"out_banks must hold a residual row of {self.residual_row_bits} bits, "
                f"not {self.out_banks} x {self.axi_bits}")
+        demand(self.lut_inputs in (4, 6), f"lut_inputs must be 4 or 6, not {self.lut_inputs}")
         demand(64 <= self.axi_bits <= self.weight_row_bits,
                f"axi_bits must be 64 to {self.weight_row_bits}, not {self.axi_bits}")
         for name in ("weight_row_bits", "residual_row_bits", "map_row_bits"):
@@ -110,6 +115,11 @@ class Preset:
     def adders(self) -> int:
         """Adders of the array."""
         return self.groups * self.lanes
+
+    @property
+    def wide_luts(self) -> bool:
+        """Whether it is made for LUTs of six inputs."""
+        return self.lut_inputs == 6
 
     @property
     def beats_per_tile(self) -> int:
@@ -158,7 +168,10 @@ class Preset:
 
     def identity(self) -> int:
         """Return 32 bits that name this configuration; the driver refuses other hardware."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        fields = dataclasses.asdict(self)
+        if not self.wide_luts:  # hardware from before the field keeps its name
+            del fields["lut_inputs"]
+        text = json.dumps(fields, sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
@@ -174,7 +187,7 @@ PRESETS = {preset.name: preset for preset in (
            out_banks=4, out_rows=1024),
     Preset(name="large", groups=16, lanes=32, epilogue_lanes=16, axi_bits=128, map_banks=8,
            map_rows=4096, weight_rows=4096, psum_rows=2048, residual_rows=2048, param_rows=16,
-           out_banks=8, out_rows=1024),
+           out_banks=8, out_rows=1024, lut_inputs=6),
 )}
 
 

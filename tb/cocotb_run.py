@@ -41,8 +41,8 @@ TOP = "dut"
 SEED_VARIABLE = "ADDEND_SEED"
 
 ODD = dataclasses.replace(PRESETS["tiny"], name="odd", groups=3, map_banks=4, epilogue_lanes=8,
-                          fifo_depth=32)
-"""Groups that are no power of two, a tile in one part, two beats a row of residuals."""
+                          fifo_depth=32, lut_inputs=6)
+"""Groups that are no power of two, a tile in one part, two beats a row of residuals, wide LUTs."""
 
 BENCH_PRESETS = {preset.name: preset for preset in (PRESETS["tiny"], PRESETS["small"], ODD)}
 

@@ -27,6 +27,7 @@ BENCHES = {
     "lif": Bench("hw.lif.neuron_array:NeuronArray", "tb.lif.cocotb_neuron_array", "tiny"),
     "levels": Bench("hw.lif.level_array:LevelArray", "tb.lif.cocotb_level_array", "tiny"),
     "conv": Bench("hw.conv.group:Group", "tb.conv.cocotb_group", "tiny"),
+    "conv for wide LUTs": Bench("hw.conv.group:Group", "tb.conv.cocotb_group", "odd"),
     "sdsa": Bench("hw.sdsa.count_matrix:CountMatrix", "tb.sdsa.cocotb_count_matrix", "tiny"),
     "scan": Bench("tb.conv.scan:Scan", "tb.conv.cocotb_scan", "odd"),
     "epilogue": Bench("hw.lif.epilogue:Epilogue", "tb.lif.cocotb_epilogue", "odd"),

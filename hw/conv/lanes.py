@@ -18,8 +18,8 @@ class Lanes(wiring.Component):
     """``lanes`` accumulators; adds one weight row a cycle.
 
     For each token: ``acc = (double ? 2 acc : acc) + (add & mask ? +-weight : 0)``, the weight an
-    int8, or 0..255 with ``unsigned``. Accumulators have ``acc_width`` bits and wrap; the compiler
-    proves that they don't.
+    int8, or 0..255 with ``unsigned``; with `Preset.wide_luts` one that doubles adds nothing.
+    Accumulators have ``acc_width`` bits and wrap; the compiler proves that they don't.
 
     The sum of a token with ``end`` is the result, and the accumulators start at 0 again. While the
     result before it is not freed, that token waits, and the group stands.
@@ -94,28 +94,18 @@ class Lanes(wiring.Component):
         m.d.comb += self.row.eq(Mux(self.enable, self.i.row, tokens[0].row))
 
         # s2: weights are at hand; s3: operands, and with them the sums
-        token, final = tokens[2], strobes[3]
+        final = strobes[3]
         total = Signal(preset.lanes * width)
         clear = Signal(init=1)  # the accumulators: a token with ``end`` is added in this cycle
-        for lane in range(preset.lanes):
-            weight = Mux(self.upper, *(self.weights.word_select(bank * preset.lanes + lane, 8)
-                                       for bank in (1, 0)))
-            operand = Signal(9, name=f"operand_{lane}", reset_less=True)
-            carry = Signal(name=f"carry_{lane}", reset_less=True)
-            accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
-            used = token.mask[lane]
-            extended = Cat(weight, weight[7] & ~token.unsigned)
-            base = Signal(width, name=f"base_{lane}")
-            m.d.comb += base.eq(Mux(final.double, accumulator << 1, accumulator))
-            # the carry enters below: a sum of two, the register first, is a LUT a bit on Xilinx
+        addends = self._chosen_late if preset.wide_luts else self._chosen_early
+        for lane, (accumulator, first, second) in enumerate(addends(m, tokens[2], strobes)):
+            # a carry enters below: a sum of two, the register first, is a LUT a bit on Xilinx
             total_bits = Signal(width + 1, name=f"total_bits_{lane}")
             m.d.comb += [
-                total_bits.eq(Cat(carry, operand).as_signed() + Cat(carry, base)),
+                total_bits.eq(first + second),
                 total[width * lane:width * (lane + 1)].eq(total_bits[1:])]
             with m.If(self.enable):
-                m.d.sync += operand.eq((extended ^ token.minus.replicate(9))
-                                       & used.replicate(9))
-                m.d.sync += [carry.eq(used & token.minus), accumulator.eq(total_bits[1:])]
+                m.d.sync += accumulator.eq(total_bits[1:])
             with m.If(clear):
                 m.d.sync += accumulator.eq(0)
 
@@ -137,3 +127,61 @@ class Lanes(wiring.Component):
             m.d.sync += [held.eq(total), held_context.eq(tokens[3].context)]
         m.d.comb += [self.result.eq(held), self.result_context.eq(held_context)]
         return m
+
+    def _weights(self, lane):
+        """Return a lane's byte of both banks."""
+        return [self.weights.word_select(bank * self._preset.lanes + lane, 8) for bank in (0, 1)]
+
+    def _chosen_early(self, m, token, strobes):
+        """Yield each lane's accumulator, and the two that are added, with a carry below each.
+
+        An operand has a register: a choice for each bit there, and one in front of the adder.
+        """
+        width = self._preset.acc_width
+        for lane in range(self._preset.lanes):
+            weight = Mux(self.upper, *self._weights(lane)[::-1])
+            operand = Signal(9, name=f"operand_{lane}", reset_less=True)
+            carry = Signal(name=f"carry_{lane}", reset_less=True)
+            accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
+            used = token.mask[lane]
+            extended = Cat(weight, weight[7] & ~token.unsigned)
+            base = Signal(width, name=f"base_{lane}")
+            m.d.comb += base.eq(Mux(strobes[3].double, accumulator << 1, accumulator))
+            with m.If(self.enable):
+                m.d.sync += operand.eq((extended ^ token.minus.replicate(9))
+                                       & used.replicate(9))
+                m.d.sync += carry.eq(used & token.minus)
+            yield accumulator, Cat(carry, operand).as_signed(), Cat(carry, base)
+
+    def _chosen_late(self, m, token, strobes):
+        """The same, with all choices in front of the adder, a LUT of six inputs for each bit.
+
+        To the accumulator is added, by ``used`` and ``carry``: the weight (1, 0); its complement
+        and 1 (1, 1); -1 and 1, which is nothing (0, 1); itself, which doubles it (0, 0).
+        """
+        lanes, width = self._preset.lanes, self._preset.acc_width
+        upper = Signal(name="upper_s3", reset_less=True)
+        signs = [Signal(lanes, name=f"signs_{bank}", reset_less=True) for bank in (0, 1)]
+        with m.If(self.enable):
+            m.d.sync += upper.eq(self.upper)
+            for bank, sign in enumerate(signs):  # all at once: it is a reset then
+                m.d.sync += sign.eq(Mux(token.unsigned, 0, Cat(
+                    self._weights(lane)[bank][7] for lane in range(lanes))))
+        for lane in range(lanes):
+            banks = [Signal(8, name=f"weight_{lane}_{bank}", reset_less=True) for bank in (0, 1)]
+            used, carry = (Signal(name=f"{name}_{lane}", reset_less=True)
+                           for name in ("used", "carry"))
+            accumulator = Signal(signed(width), name=f"accumulator_{lane}", reset_less=True)
+            with m.If(self.enable):
+                m.d.sync += [used.eq(token.mask[lane]), carry.eq(
+                    ~strobes[2].double & (token.minus | ~token.mask[lane]))]
+                m.d.sync += [bank.eq(weight) for bank, weight in zip(
+                    banks, self._weights(lane), strict=True)]
+            weight = Mux(upper, *(Cat(bank, sign[lane].replicate(width - 8))
+                                  for bank, sign in zip(banks[::-1], signs[::-1], strict=True)))
+            operand = Signal(width, name=f"operand_{lane}")
+            m.d.comb += operand.eq(Mux(used, weight ^ carry.replicate(width),
+                                       Mux(carry, ~0, accumulator)))
+            # the accumulator is to be the narrower one; its top bit needs no carry out
+            yield (accumulator, Cat(carry, accumulator[:-1]),
+                   Cat(carry, operand[:-1], operand[-1] ^ accumulator[-1]))

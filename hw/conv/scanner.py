@@ -22,8 +22,8 @@ class Scanner(wiring.Component):
     token for each nonzero word instead: row ``entry.row + word``, mask ``word >> mask_bit``. Zero
     words cost nothing; an entry without a set bit costs a cycle if it carries ``end`` or
     ``double`` (an empty token carries them), else it must not be sent. ``entry.double`` doublings
-    follow the entry's last addition; the last of them rides on the next token; nothing is doubled
-    before the first addition.
+    follow the entry's last addition; the last of them rides on the next token, but with
+    `Preset.wide_luts`; nothing is doubled before the first addition.
 
     **Throughput** one token a cycle, without a gap between words or entries. **Latency** 4 cycles.
 
@@ -101,23 +101,28 @@ class Scanner(wiring.Component):
         now = Signal(WordLayout(preset), reset_less=True)
         word_valid = Signal()
         doubling = Signal(4)  # doublings that the next tokens must carry
-        extra = Signal()  # more than one: the others need tokens of their own
+        extra = Signal()  # one more than the next token may carry, so in a token of its own
         doubling_next = Signal(4)
         next_clear, ahead_next = Signal(WORD_BITS), Signal(WORD_BITS)
+        next_single, ahead_single = Signal(), Signal()  # at most one bit of the word is set
         m.d.comb += [
             next_clear.eq(clear | (clear + 1)[:WORD_BITS]),
             ahead_next.eq(ahead_clear | (ahead_clear + 1)[:WORD_BITS]),
             advance.eq(self.enable & (~word_valid | (single & ~extra))),
+            # few LUTs where they are wide, else early
+            *(is_single.eq(following.all() if preset.wide_luts else at_most_one(~now_clear))
+              for is_single, now_clear, following in (
+                  (ahead_single, ahead_clear, ahead_next), (next_single, clear, next_clear))),
         ]
         with m.If(advance):
             m.d.sync += [
                 word_valid.eq(ahead_valid), now.eq(ahead), word.eq(~ahead_clear),
                 # an empty entry holds any word: one token for it, whatever its bits
                 clear.eq(ahead_next),
-                single.eq(at_most_one(~ahead_clear) | ahead.depthwise | ahead.empty),
+                single.eq(ahead_single | ahead.depthwise | ahead.empty),
             ]
         with m.Elif(self.enable & ~extra):
-            m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(at_most_one(~clear))]
+            m.d.sync += [word.eq(~clear), clear.eq(next_clear), single.eq(next_single)]
 
         # Stage D: the token.
         token, token_valid = Signal(self.o.shape(), name="token", reset_less=True), self.o_valid
@@ -153,7 +158,8 @@ class Scanner(wiring.Component):
                     m.d.comb += doubling_next.eq(Mux(now.end | drop, 0, now.double))
                 with m.Elif(extra):
                     m.d.comb += doubling_next.eq(doubling - 1)
-                m.d.sync += [doubling.eq(doubling_next), extra.eq(doubling_next[1:].any())]
+                alone = doubling_next if preset.wide_luts else doubling_next[1:]
+                m.d.sync += [doubling.eq(doubling_next), extra.eq(alone.any())]
         m.d.comb += self.busy.eq(entry_valid | ahead_valid | word_valid | token_valid)
         return m
 

@@ -244,23 +244,44 @@ class Epilogue(wiring.Component):
         psums = block_memory(m, "psums", preset.sum_width * lanes, preset.psum_rows)
         found["psum_write"] = psums.write_port()
         found["psum"] = registered("psum", block_read(m, psums, "psum_read", items[0].psum))
-        residuals, _ = self._loaded(
-            m, "residuals", preset.residual_rows, preset.residual_row_bits,
-            self._beat(self.load_residual, self.load_residual_beat, preset.residual_row_bits))
+        residuals = block_memory(m, "residuals", preset.residual_row_bits, preset.residual_rows)
+        write = residuals.write_port(granularity=preset.axi_bits)
+        enable, row, content = self._beat_registers(m, "residuals", self._beat(
+            self.load_residual, self.load_residual_beat, preset.residual_row_bits))
+        m.d.comb += [write.en.eq(enable), write.addr.eq(row),
+                     write.data.eq(content.replicate(len(enable)))]
         found["residual"] = registered(
             "residual", block_read(m, residuals, "residual_read", items[0].residual))
-        # parameters change with the tile: two small memories, for different stages; a beat goes
-        # from the registers of one to those of the other
+        # parameters change with the tile: small memories, for different stages; a beat goes
+        # from the registers of one stage to those of the other
         beat = self._beat(self.load_param, self.load_param_beat, preset.param_row_bits)
-        for name, stage in (("params", 1), ("thresholds", 6)):
-            memory, beat = self._loaded(m, name, preset.param_rows, preset.param_row_bits, beat)
-            port = memory.read_port(domain="comb")
-            m.d.comb += port.addr.eq(address(stage))
-            channels = [port.data.word_select(lane, PARAM_BITS) for lane in range(lanes)]
-            fields = [Cat(channel[28:56], channel[64:64 + STEP_BITS]) if name == "thresholds" else
-                      Cat(channel[:28], channel[56:62]) for channel in channels]
-            found[name] = registered(name, Cat(*fields))
+        for stage, fields in ((1, {"params": (0, (slice(0, 28), slice(56, 62)))}),
+                              (6, {"thresholds": (0, (slice(28, 56),)),
+                                   "steps": (1, (slice(0, STEP_BITS),))})):
+            beat = self._beat_registers(m, f"param_{stage}", beat)
+            for name, (word, parts) in fields.items():
+                memory = self._parameters(m, name, beat, word, parts)
+                port = memory.read_port(domain="comb")
+                m.d.comb += port.addr.eq(address(stage))
+                found[name] = registered(name, port.data)
         return found
+
+    def _parameters(self, m, name, beat, word, parts):
+        """Add a small memory of ``parts`` of a 64-bit ``word`` of each lane's parameters."""
+        preset = self._preset
+        enable, row, content = beat
+        width = sum(part.stop - part.start for part in parts)
+        m.submodules[name] = memory = Memory(
+            shape=unsigned(width * preset.epilogue_lanes), depth=preset.param_rows, init=[],
+            attrs={"ram_style": "block" if preset.wide_luts else "distributed"})
+        write = memory.write_port(granularity=width)
+        m.d.comb += write.addr.eq(row)
+        for lane in range(preset.epilogue_lanes):
+            first = PARAM_BITS * lane + 64 * word
+            here = content[first % preset.axi_bits:]
+            m.d.comb += [write.en[lane].eq(enable[first // preset.axi_bits]),
+                         write.data.word_select(lane, width).eq(Cat(here[part] for part in parts))]
+        return memory
 
     def _lane(self, m, flags, lane, sums, memories):
         """Add the datapath of one lane: stages 2 to _LAST."""
@@ -309,9 +330,8 @@ class Epilogue(wiring.Component):
         over = register("over", total[15:] != total[15].replicate(high - 14), 1)
         n = Mux(flags[7, Flag.STREAM], y, z)
         upper = z[16:]
-        threshold, step = (memories["thresholds"].word_select(lane, 28 + STEP_BITS)[part]
-                           for part in (slice(0, 28), slice(28, None)))
-        threshold = level_threshold = threshold.as_signed()
+        step = memories["steps"].word_select(lane, STEP_BITS)
+        threshold = level_threshold = memories["thresholds"].word_select(lane, 28).as_signed()
         for stage in (8, 9):
             threshold = register(f"threshold_{stage}", threshold, signed(28))
         for stage in range(8, _LAST + 1):
@@ -327,21 +347,10 @@ class Epilogue(wiring.Component):
         return (Mux(load, 1 << beat[:part_bits] if part_bits else 1, 0), beat[part_bits:],
                 self.load_data)
 
-    def _loaded(self, m, name, rows, row_bits, beat):
-        """Add a memory that is written in beats, from registers; return it, and those."""
-        bits = self._preset.axi_bits
-        parts = row_bits // bits
-        if name == "residuals":
-            memory = block_memory(m, name, row_bits, rows)
-        else:
-            m.submodules[name] = memory = Memory(shape=unsigned(row_bits), depth=rows, init=[],
-                                                 attrs={"ram_style": "distributed"})
-        write = memory.write_port(granularity=bits)
-        enable = Signal(parts, name=f"{name}_enable")
-        row = Signal.like(write.addr, name=f"{name}_row", reset_less=True)
-        part = Signal(bits, name=f"{name}_part", reset_less=True)
-        m.d.sync += [mine.eq(given)
-                     for mine, given in zip((enable, row, part), beat, strict=True)]
-        m.d.comb += [write.addr.eq(row), write.data.eq(part.replicate(parts)),
-                     write.en.eq(enable)]
-        return memory, (enable, row, part)
+    def _beat_registers(self, m, name, beat):
+        """Return registers of a beat that is to be written: parts, row, content."""
+        found = []
+        for what, value in zip(("enable", "row", "part"), beat, strict=True):
+            found.append(Signal(len(value), name=f"{name}_{what}", reset_less=what != "enable"))
+            m.d.sync += found[-1].eq(value)
+        return found

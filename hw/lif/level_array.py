@@ -17,7 +17,7 @@ class LevelArray(wiring.Component):
     ``current * 2^g - threshold >= j * step``; with ``ties_even`` an odd j asks for more than that.
     Equals ``sw.golden.sfa``. It is a division without restoring: one bit of the quotient is found a
     stage, the highest first, and the divisor subtracted where what is left is not negative, else
-    added. A quotient above D counts as D, and a negative one comes out as 0 by itself.
+    added. A quotient above D counts as D, and a negative one as 0.
 
     **Latency** 6 cycles; **throughput** one set of lanes a cycle.
 
@@ -50,7 +50,11 @@ class LevelArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         preset = self._preset
-        guard, width = preset.guard_bits, preset.sum_width + preset.guard_bits + 1
+        guard = preset.guard_bits
+        # What is left is below the largest level's steps, which have this many bits, or the level
+        # is known: the largest. A sign is added.
+        reach = STEP_BITS + LEVEL_BITS - 1
+        width = reach + 1
         # stage 1: current - threshold; then a bit in each stage; the last one: ties, and the limit
         limit, ties_even = Signal(LEVEL_BITS, reset_less=True), Signal(reset_less=True)
         m.d.sync += [limit.eq(1 << (self.level_bits - 1)[:2]), ties_even.eq(self.ties_even)]
@@ -61,9 +65,12 @@ class LevelArray(wiring.Component):
                 return signal
 
             step = register("step_1", self.step[lane], STEP_BITS)
-            left = register("above", (self.current[lane] << guard) - self.threshold[lane],
-                            signed(width))
-            quotient, fires = C(0, 0), C(1)
+            above = register("above", (self.current[lane] << guard) - self.threshold[lane],
+                             signed(preset.sum_width + guard + 1))
+            below = above[-1]  # 0, whatever the divisions say
+            beyond = above[reach:].any()
+            left = Cat(above[:reach], C(0, 1))
+            rest, fires = C(0, 0), C(1)  # the quotient's bits, inverted: signs of what is left
             for bit in reversed(range(LEVEL_BITS)):
                 # Bits below the divisor's lowest stay. The sum is written with its carry, and the
                 # divisor a bit wider than what is left: yosys gives the narrower operand the
@@ -76,16 +83,19 @@ class LevelArray(wiring.Component):
                 left = register(f"left_{bit}", Cat(left[:bit], total[1:wide], total[-1]),
                                 signed(width))
                 step = register(f"step_at_{bit}", step, STEP_BITS)
+                below = register(f"below_{bit}", below, 1)
+                beyond = register(f"beyond_{bit}", beyond, 1)
                 fires = ~left[-1]
                 if bit < LEVEL_BITS - 1:
-                    quotient = register(f"quotient_{bit}", quotient, LEVEL_BITS - 1 - bit)
-                quotient = Cat(fires, quotient)
+                    rest = register(f"rest_{bit}", rest, LEVEL_BITS - 1 - bit)
+                rest = Cat(left[-1], rest)
+            quotient = ~rest
             # An odd level asks for more than that many steps where ties go to the even one.
             # Nothing is left then; where the quotient counts, that has no more bits than a step.
             tie = ties_even & (left[:STEP_BITS] == 0)
             # bit 0 is above the limit only where that is 1: then it is the level itself
-            above_limit = (quotient[1:] & (-limit)[1:LEVEL_BITS]).any()
-            m.d.comb += self.levels[lane].eq(register("level", Cat(
-                Mux(above_limit, limit[0], quotient[0] & ~tie),
-                Mux(above_limit, limit[1:], quotient[1:])), LEVEL_BITS))
+            above_limit = beyond | (quotient[1:] & (-limit)[1:LEVEL_BITS]).any()
+            level = Mux(above_limit, limit, Cat(quotient[0] & ~tie, quotient[1:]))
+            m.d.comb += self.levels[lane].eq(
+                register("level", Mux(below, 0, level), LEVEL_BITS))
         return m

@@ -51,7 +51,8 @@ class NeuronArray(wiring.Component):
         preset = self._preset
         width = preset.sum_width + 1
         lanes = preset.epilogue_lanes
-        memory = Memory(shape=unsigned(width * lanes), depth=self._slots, init=[])
+        memory = Memory(shape=unsigned(width * lanes), depth=self._slots, init=[],
+                        attrs={"ram_style": "block"} if preset.wide_luts else {})
         m.submodules.membranes = memory
         write, read = memory.write_port(), memory.read_port(domain="comb")
         valid = Signal(3)

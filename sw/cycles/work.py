@@ -87,6 +87,17 @@ def _beat_cycles(preset: Preset, d: Mapping[str, int], flags: Flag) -> tuple[int
     return max(least, values + words), again
 
 
+def _own_doublings(preset: Preset, d: Mapping[str, int], flags: Flag) -> int:
+    """Tokens of a result that double its sum, and could not ride on additions."""
+    if not preset.wide_luts:
+        return 0
+    planes, group = d["planes"], d["group_planes"] or d["planes"]
+    if flags & Flag.SIGNED_DIGITS:
+        return (planes // 2 - 1) * bool(d["plane_shift"])
+    return sum(bool(d["plane_shift" if plane % group else "group_shift"])
+               for plane in range(1, planes))
+
+
 def conv_work(preset: Preset, d: Mapping[str, int], fill: float) -> Work:
     """Work of a CONV with fields `d` whose map has `fill` set bits in a word of a plane."""
     flags = Flag(d["flags"])
@@ -104,6 +115,7 @@ def conv_work(preset: Preset, d: Mapping[str, int], fill: float) -> Work:
     marked = planes // 2 if flags & Flag.SIGNED_DIGITS else planes
     if d["kernel_rows"]:
         tokens += pixels * steps * marked * math.exp(-tokens / max(1, units))
+        tokens += pixels * steps * _own_doublings(preset, d, flags)
     else:
         tokens = pixels * steps
     first, again = _beat_cycles(preset, d, flags)

@@ -106,7 +106,7 @@ def map_buffer(buffer: Buffer, family: str) -> Mapping:
 
 def _configurations(buffer: Buffer, ram: _Ram) -> Iterator[tuple[float, Mapping]]:
     """Cost and result of a memory in each of its widths."""
-    if ram.single and not (buffer.shared and buffer.reads == 1):
+    if (ram.single and not (buffer.shared and buffer.reads == 1)) or (ram.lut and buffer.forced):
         return
     joined = buffer.shared and ram.dual
     readers = buffer.reads - joined  # ports that do nothing but read

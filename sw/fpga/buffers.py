@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from hw.presets import WORD_BITS, Preset
+from hw.presets import STEP_BITS, WORD_BITS, Preset
 
 __all__ = ["Buffer", "buffers"]
 
@@ -28,6 +28,8 @@ class Buffer:
     """Ports that read."""
     bulk: bool = False
     """Lies in UltraRAM where there is some: see `sw.fpga.targets`."""
+    forced: bool = False
+    """Lies in block RAM even where distributed memory would be cheaper."""
     shared: bool = False
     """The first of them has the address of the write port: one port of a true dual-port memory."""
 
@@ -59,4 +61,13 @@ def buffers(preset: Preset) -> list[Buffer]:
                width=preset.residual_row_bits, depth=preset.residual_rows, strobe=preset.axi_bits),
         Buffer(name="output buffer", component="output", count=preset.out_banks,
                width=preset.axi_bits, depth=preset.out_rows, strobe=preset.epilogue_lanes)]
+    if preset.wide_luts:
+        lanes = preset.epilogue_lanes
+        found += [Buffer(name="parameters", component="epilogue", count=1, width=bits * lanes,
+                         depth=preset.param_rows, strobe=bits, forced=True)
+                  for bits in (34, 28, STEP_BITS)]  # bias and shift, threshold, step
+        membranes = (preset.sum_width + 1) * lanes
+        found.append(Buffer(name="membranes", component="epilogue", count=1, width=membranes,
+                            depth=preset.groups * preset.beats_per_tile, strobe=membranes,
+                            forced=True))
     return [buffer for buffer in found if buffer.count]

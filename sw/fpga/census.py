@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 
+from sw.fpga.lut_sites import SITE
 from sw.fpga.pairing import LATER
 from sw.fpga.targets import Target
 from sw.fpga.tools import SynthesisError
@@ -34,6 +35,7 @@ def module_of(name: str, scopes: Container[str] = ()) -> str:
 def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
     """Resources of yosys' JSON netlist: ``{resource: count, "per_module": {module: ...}}``.
 
+    Of two LUTs in one site (`sw.fpga.lut_sites`) each counts half.
     A flattened cell keeps its module where its name, or the name of a net that it drives, still
     says it. A LUT that optimisation left without a name counts to the module of a cell that it
     drives, so shares at the borders of modules are approximate; sums are exact. Raises
@@ -66,6 +68,7 @@ def census(netlist: Mapping[str, object], target: Target) -> dict[str, object]:
     for name, cell in cells.items():
         if cell["type"] in target.cells:
             resource, amount = target.cells[cell["type"]]
+            amount /= 2 if SITE in cell.get("attributes", {}) else 1
             total[resource] += amount
             parts[modules.get(name, "")][resource] += amount
     return {**{key: _whole(value) for key, value in total.items()},

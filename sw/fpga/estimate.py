@@ -6,11 +6,11 @@ of terms (`sw.fpga.terms`) whose factors `python -m sw.fpga.fit` found; docs/syn
 well that does.
 """
 
+import dataclasses
 import functools
 import json
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 from hw.presets import Preset
@@ -32,7 +32,7 @@ class EstimateError(AddendError, ValueError):
     """Nothing is known of this preset on this target."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Estimate:
     """What a preset is expected to take of a device."""
 
@@ -61,7 +61,7 @@ class Estimate:
 
 
 def estimate(preset: Preset, target: Target) -> Estimate:
-    """Return what ``preset`` is expected to take on ``target``.
+    """Return what ``preset`` is expected to take on ``target``, made for the target's LUTs.
 
     Raises EstimateError where no coefficients fit: a family that was never synthesised, or a
     parameter of IGNORED with another value than in the presets that were.
@@ -73,6 +73,7 @@ def estimate(preset: Preset, target: Target) -> Estimate:
         if getattr(preset, name) != known["fixed"][name]:
             raise EstimateError(f"preset {preset.name}: {name} is {getattr(preset, name)}, but "
                                 f"estimates hold for {known['fixed'][name]} only")
+    preset = dataclasses.replace(preset, lut_inputs=target.lut_inputs)
     factors = known["families"][target.logic]["factors"]
     parts: dict[str, dict[str, float]] = defaultdict(lambda: dict.fromkeys(FIGURES, 0))
     for term in TERMS:

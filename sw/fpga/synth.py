@@ -26,7 +26,7 @@ from rich.table import Table
 from hw.presets import Preset, PresetError, get_preset
 from sw.display import out, progress
 from sw.export import write_bytes, write_json
-from sw.fpga import flattening, folding, output_registers, pairing, tools
+from sw.fpga import flattening, folding, lut_sites, output_registers, pairing, tools
 from sw.fpga.census import RESOURCES, census
 from sw.fpga.place import SITES, known_sites, place_and_route
 from sw.fpga.targets import TARGETS, Target, TargetError, get_target
@@ -60,8 +60,9 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     programs = ["yosys", *([target.place[0]] if place else [])]
     versions = {tool: tools.version(tool) for tool in programs}
     hardware = hashlib.sha256(text.encode()).hexdigest()[:12]
-    improvers = ((output_registers.absorb, folding.fold, flattening.flatten, pairing.pair)
-                 if target.logic == "ecp5" else ())
+    improvers = {
+        "ecp5": (output_registers.absorb, folding.fold, flattening.flatten, pairing.pair),
+        "xilinx": (lut_sites.share,)}[target.logic]
     folder = OUTPUT / "cache" / tools.digest([
         text, target.script(), versions["yosys"],
         *(inspect.getsource(inspect.getmodule(improve)) for improve in improvers)])
@@ -74,11 +75,10 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
         partial = folder / "netlist.partial"
         script = f"read_rtlil {source}; {target.script()}; write_json {partial}"
         tools.run("yosys", ["-p", script], folder / "yosys.log", step, seconds=tools.LIMIT)
-        if improvers:
-            cells = json.loads(partial.read_text())
-            for improve in improvers:
-                improve(cells)
-            write_bytes(partial, json.dumps(cells).encode())
+        cells = json.loads(partial.read_text())
+        for improve in improvers:
+            improve(cells)
+        write_bytes(partial, json.dumps(cells).encode())
         partial.replace(netlist)
         source.unlink()
         write_json(figures, {"seconds": round(time.monotonic() - started)})
@@ -88,7 +88,7 @@ def synthesise(component: str, preset: Preset, target: Target, name: str, step: 
     result = {
         "preset": preset.name, "component": component, "target": target.name,
         "device": target.device, "adders": preset.adders,
-        **{key: found[key] for key in RESOURCES},
+        **{key: found[key] for key in RESOURCES}, "lut_pairs": lut_sites.pairs(cells),
         "lut_per_adder": round(found["lut"] / preset.adders, 1),
         "available": target.available, "fmax_mhz": None, "speed_grade": target.speed_grade or None,
         "seconds": seconds, "tool_versions": versions, "hardware": hardware,

@@ -41,6 +41,11 @@ class Target:
     logic: str
     """Whose LUTs it has: ``ecp5``, of four inputs, or ``xilinx``, of six."""
 
+    @property
+    def lut_inputs(self) -> int:
+        """Inputs of a LUT."""
+        return {"ecp5": 4, "xilinx": 6}[self.logic]
+
     def graded(self, grade: str) -> "Target":
         """Return the same device in another speed grade. Raises TargetError where none is placed
         or the device has no such grade."""

@@ -28,7 +28,8 @@ _TINY = {
 VARIANTS = {
     "ecp5": {**_TINY, "small": accelerator("small"),
              "small, 8 groups": accelerator("small", groups=8)},
-    "xilinx": {**_TINY, "small": accelerator("small")},
+    "xilinx": {name: dataclasses.replace(preset, lut_inputs=6)
+               for name, preset in {**_TINY, "small": accelerator("small")}.items()},
 }
 """By the kind of logic, what is synthesised for a fit."""
 

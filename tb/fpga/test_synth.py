@@ -22,9 +22,10 @@ script = sys.argv[2]
 open("{calls}", "a").write("yosys\\n")
 cells = {{f"dut.a.x{{n}}": {{"type": kind, "parameters": {{"DATA_WIDTH_A": "10010", "INIT": "0"}},
                             "attributes": {{}},
-                            "port_directions": {{"Q": "output", "Z": "output",
+                            "port_directions": {{"O": "output", "Q": "output", "Z": "output",
                                                 **dict.fromkeys(["DI", *"ABCD"], "input")}},
-                            "connections": {{"DI": [], "Z" if kind == "LUT4" else "Q": [n + 2],
+                            "connections": {{"DI": [], "O": [n + 90],
+                                            "Z" if kind == "LUT4" else "Q": [n + 2],
                                             **{{pin: ["0"] for pin in "ABCD"}}}}}}
          for n, kind in enumerate(["LUT4", "TRELLIS_FF", "DP16KD"] + ["LUT4"] * {luts})}}
 open(re.search("write_json (.*)", script)[1], "w").write(

@@ -14,6 +14,7 @@ from hw.conv.scanner import Scanner
 from hw.conv.walker import PixelWalker
 from hw.descriptor import CONV, Flag
 from hw.payloads import TokenLayout, WordLayout, descriptor_layout
+from hw.presets import Preset
 from tb.prove.presets import MINUTE
 from tb.prove.proof import Bug, proof
 from tb.prove.properties import Properties
@@ -24,11 +25,13 @@ __all__ = ["PROOFS"]
 _BITS, _SHIFT = 4, 2
 """Bits of a word, and of a bit's number, in the proof of the scanner."""
 
-_WIDE = dataclasses.replace(MINUTE, weight_rows=32)
+_ROWS = dataclasses.replace(MINUTE, weight_rows=32)
 """Rows enough that the words of an entry have different ones."""
 
+_SMALL = {"WORD_BITS": _BITS, "_BIT_BITS": _SHIFT}
 
-@proof(Scanner, reach=11, small={"WORD_BITS": _BITS, "_BIT_BITS": _SHIFT}, bugs=[
+
+@proof(Scanner, reach=11, small=_SMALL, bugs=[
     Bug("a set bit is skipped", "next_clear.eq(clear | (clear + 1)[:WORD_BITS])",
         "next_clear.eq(~0)"),
     Bug("a word is handed on twice", "_lowest(rest_words)", "_lowest(pending)"),
@@ -45,8 +48,25 @@ def _scanner(p: Properties, block: type) -> None:
     One entry is followed, whichever; it alone carries the flag ``minus``, which the scanner hands
     on without looking at it. Its kind is dense; the others may be of any kind. Words of 4 bits.
     """
-    dut, m = p.add(block(_WIDE)), p.m
-    banks, i = _WIDE.map_banks, dut.i
+    _follow_an_entry(p, block, _ROWS)
+
+
+@proof(Scanner, reach=12, small=_SMALL, bugs=[
+    Bug("a doubling rides on an addition", "doubling_next if preset.wide_luts else doubling_next",
+        "doubling_next[1:] if preset.wide_luts else doubling_next"),
+    Bug("a word of two bits is taken for one of one", "following.all()", "following[:-1].all()"),
+    Bug("a doubling ends the unit", "token.end.eq(ends & now.end)", "token.end.eq(now.end)"),
+])
+def _scanner_wide(p: Properties, block: type) -> None:
+    """The same for wide LUTs, where a token that doubles adds nothing and ends nothing."""
+    dut = _follow_an_entry(p, block, dataclasses.replace(_ROWS, lut_inputs=6))
+    p.claim("a token that doubles only doubles", ~dut.o.add & ~dut.o.end,
+            dut.o_valid & dut.o.double)
+
+
+def _follow_an_entry(p: Properties, block: type, preset: Preset) -> Scanner:
+    dut, m = p.add(block(preset)), p.m
+    banks, i = preset.map_banks, dut.i
     for word in range(banks):
         p.assume("a word that counts has a set bit", i.words[word].any(), dut.nonzero[word])
         p.assume("words have four bits", i.words[word][_BITS:] == 0)
@@ -87,7 +107,7 @@ def _scanner(p: Properties, block: type) -> None:
         m.d.sync += seen.eq(1)
 
     entry = p.view(i.shape(), "entry")
-    ahead, now = (p.view(WordLayout(_WIDE), name) for name in ("ahead", "now"))
+    ahead, now = (p.view(WordLayout(preset), name) for name in ("ahead", "now"))
     pending, entry_valid = p.signal("pending"), p.signal("entry_valid")
     ahead_valid, word_valid = p.signal("ahead_valid"), p.signal("word_valid")
     word, clear, ahead_clear = (p.signal(name) for name in ("word", "rest_clear", "ahead_clear"))
@@ -100,6 +120,7 @@ def _scanner(p: Properties, block: type) -> None:
             & (words[1] == 8) & counts.all() & seen & its & others)
     p.cover("a doubling of its own token", moves & dut.o.double & ~dut.o.add)
     _inside(p, dut, locals())
+    return dut
 
 
 def _inside(p: Properties, dut, v: dict) -> None:
@@ -134,7 +155,7 @@ def _inside(p: Properties, dut, v: dict) -> None:
     p.invariant(ahead_word == wide[b_word], in_b & ~ahead.empty)
     p.invariant(rest == (word & (word - 1)[:_BITS]), v["word_valid"])
     p.invariant(single == (~rest.any() | now.depthwise | now.empty), v["word_valid"])
-    p.invariant(p.signal("doubling")[1:].any() == extra)
+    p.invariant(p.signal("doubling")[0 if v["preset"].wide_luts else 1:].any() == extra)
     # the order of what is inside
     p.invariant((pending & ((2 << b_word) - 1)[:2]) == 0, in_a & in_b)
     p.invariant((pending & ((2 << c_word) - 1)[:2]) == 0, in_a & in_c)
@@ -464,4 +485,4 @@ def _group(p: Properties, block: type) -> None:
         p.invariant(says, there)
 
 
-PROOFS = (_scanner, _pixel_walker, _row_cutter, _lanes, _group)
+PROOFS = (_scanner, _scanner_wide, _pixel_walker, _row_cutter, _lanes, _group)

@@ -1,21 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random descriptors on the Verilated accelerator equal the functional simulator."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from tb.top.cases import recorded_cycles
 from tb.top.random_descriptors import SEEDS, draw
+from tb.top.variants import wide
 
 
-def check_seed(seed: int, **options: object) -> None:
+def check_seed(seed: int, wide_luts: bool = False, **options: object) -> None:
     """Run the program of a seed; ``options`` are those of VerilatedTransport."""
     bench = draw(seed)
-    bench.options |= options
+    if wide_luts:
+        bench = copy.copy(bench)
+        bench.preset = wide(bench.preset.name)
+        options["generator"] = "tb.top.variants:generate_wide"
+    bench.options = bench.options | options
     got, want, cycles = bench.run()
     different = np.flatnonzero((got != want).any(1))
     assert not different.size, f"beats {different[:5]} of {len(different)} differ"
-    if seed < SEEDS:
+    if seed < SEEDS and not wide_luts:
         assert cycles == recorded_cycles()["descriptors"][seed], (
             "cycles changed: if that is meant, run python -m tb.top.cases")
 
@@ -29,6 +36,11 @@ def test_random_descriptors(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(1000, 1300))
 def test_many_random_descriptors(seed: int) -> None:
     check_seed(seed)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_wide_luts(seed: int) -> None:
+    check_seed(seed, wide_luts=True)
 
 
 def test_a_difference_is_seen() -> None:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other Verilog of the same accelerator, for the Verilated model: see sim.build.build."""
 
+import dataclasses
 import re
 
-from hw.generate import TOP, generate
+from hw.generate import TOP, convert, generate
+from hw.presets import Preset, get_preset
+from hw.top import Accelerator
 from tb.yosys import yosys
 
-__all__ = ["generate_bare", "generate_netlist", "generate_planted"]
+__all__ = ["generate_bare", "generate_netlist", "generate_planted", "generate_wide", "wide"]
 
 _INITIAL = re.compile(
     r"^(  reg (?:\[\d+:0\] )?(?!\\\$auto)\S+ +)= \d+'[hd][0-9a-f]+;$", re.MULTILINE)
@@ -29,6 +32,16 @@ def generate_planted(preset_name: str) -> str:
         rf"    if \(rst\) begin\n      {re.escape(following)}\s+= 3'h0;\n    end\n", "", body)
     assert count == 1
     return text.replace(body, planted)
+
+
+def wide(preset_name: str) -> Preset:
+    """Return a preset as it is for LUTs of six inputs."""
+    return dataclasses.replace(get_preset(preset_name), lut_inputs=6)
+
+
+def generate_wide(preset_name: str) -> str:
+    """Return its Verilog."""
+    return convert(TOP, Accelerator(wide(preset_name)))
 
 
 def generate_netlist(preset_name: str) -> str:
