@@ -22,7 +22,7 @@ class Scanner(wiring.Component):
     token for each nonzero word instead: row ``entry.row + word``, mask ``word >> mask_bit``. Zero
     words cost nothing; an entry without a set bit costs a cycle if it carries ``end`` or
     ``double`` (an empty token carries them), else it must not be sent. ``entry.double`` doublings
-    follow the entry's last addition; the last of them rides on the next token, but with
+    follow the entry's last addition; the last of them rides on the next token, except with
     `Preset.wide_luts`; nothing is doubled before the first addition.
 
     **Throughput** one token a cycle, without a gap between words or entries. **Latency** 4 cycles.
