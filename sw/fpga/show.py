@@ -36,6 +36,8 @@ def show_estimates(preset: Preset) -> None:
         table.add_row(target.name, *cells,
                       f"{_TITLES[found.scarcest]}: {found.dominant(found.scarcest)}")
     out.print(table)
+    out.print(f"foretold for the LUTs of each target; {preset.name} is made for LUTs of "
+              f"{preset.lut_inputs} inputs")
 
 
 def show_estimate(preset: Preset, target: Target) -> None:
@@ -54,6 +56,9 @@ def show_estimate(preset: Preset, target: Target) -> None:
     table.add_row("", *(f"{found.share(figure):.0%}" for figure in shown))
     out.print(table)
     out.print(_sentence(found))
+    if preset.lut_inputs != target.lut_inputs:
+        out.print(f"foretold with lut_inputs {target.lut_inputs}; "
+                  f"{preset.name} has {preset.lut_inputs}")
 
 
 def _sentence(found: Estimate) -> str:

@@ -124,10 +124,13 @@ def test_info() -> None:
     code, said = info()
     assert code == 0 and all(target in said for target in TARGETS)
     assert "208 (94%)" in said and "108 (181%)" in said and "block RAM: weight buffer" in said
+    assert "ecp5 is made for LUTs of 4 inputs" in said
     code, said = info("--target", "ecp5-85k")
     assert code == 0 and "ecp5 on ecp5-85k, foretold" in said
     assert "scarcest: block RAM, 94%; most of it: weight buffer (61%)" in said
     assert f"{estimate(get_preset('ecp5'), TARGETS['ecp5-85k']).total('ff'):,}" in said
     assert "does not fit" not in said and "does not fit" in info("--target", "ecp5-45k")[1]
+    assert "lut_inputs" not in said
+    assert "foretold with lut_inputs 6; ecp5 has 4" in info("--target", "xcup-kv260")[1]
     code, said = info("--target", "ice40")
     assert code == 2 and "addend: no target 'ice40'; there are ecp5-85k, " in said
